@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What each kind of thread may ask of the kernel once the machine runs, with the reason beside each
+ * line. Everything else ends the process (--seccomp on) or is logged (--seccomp log).
+ *
+ * A thread's I/O goes through its io_uring, which system-call filters do not see: the ring itself is
+ * restricted to the few operations we use (see restrict_ring() in vmm/base/loop.c).
+ */
+#include "jailer/seccomp/policy.h"
+
+#include <asm/termbits.h>
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
+#include <linux/vhost.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#define ANY		   0, 0, 0
+#define IOCTL(request)	   2, 0xffffffff, request
+#define IOCTL_FAMILY(type) 2, 0xff00, (type) << 8
+#define ONLY(arg, value)   arg, 0xffffffff, value
+
+const struct policy_rule policy_rules[] = {
+	/* Memory and threads: what the C library does beneath us. */
+	{"mmap", POLICY_ALL, ANY, "malloc, thread stacks"},
+	{"munmap", POLICY_ALL, ANY, "malloc, thread stacks"},
+	{"mremap", POLICY_ALL, ANY, "realloc of large blocks"},
+	{"mprotect", POLICY_ALL, ANY, "growing a thread's heap, guard pages"},
+	{"madvise", POLICY_ALL, ANY, "giving memory back"},
+	{"brk", POLICY_ALL, ANY, "malloc"},
+	{"futex", POLICY_ALL, ANY, "mutexes, conditions, joins"},
+	{"rseq", POLICY_ALL, ANY, "start and end of a thread"},
+	{"set_robust_list", POLICY_ALL, ANY, "start of a thread"},
+	{"sched_yield", POLICY_ALL, ANY, "the C library's spinning locks"},
+	{"getrandom", POLICY_ALL, ANY, "malloc's tcache key, identifiers"},
+	{"exit", POLICY_ALL, ANY, "end of a thread"},
+	{"exit_group", POLICY_ALL, ANY, "end of the process"},
+	{"restart_syscall", POLICY_ALL, ANY, "waits continued after a stop"},
+	{"clock_gettime", POLICY_ALL, ANY, "where the vDSO cannot answer"},
+	{"gettimeofday", POLICY_ALL, ANY, "where the vDSO cannot answer"},
+	{"clock_nanosleep", POLICY_MAIN, ANY, "bounded waits at the end"},
+	{"prctl", POLICY_ALL, ONLY(1, PR_SET_NAME), "a thread names itself"},
+	{"prctl", POLICY_ALL, ONLY(1, PR_SET_NO_NEW_PRIVS), "a thread narrows its filter further"},
+	{"seccomp", POLICY_ALL, ANY, "a thread narrows its filter further"},
+	{"rt_sigprocmask", POLICY_ALL, ANY, "threads start with signals blocked"},
+	{"rt_sigreturn", POLICY_ALL, ANY, "end of a signal handler"},
+	{"rt_sigaction", POLICY_ALL, ANY, "abort()"},
+	{"getpid", POLICY_ALL, ANY, "abort(), pthread_kill()"},
+	{"gettid", POLICY_ALL, ANY, "abort(), pthread_kill()"},
+	{"tgkill", POLICY_ALL, ANY, "abort(), kicking a vCPU"},
+	{"clone3", POLICY_MAIN, ANY, "starting vCPU and I/O threads"},
+	{"clone", POLICY_MAIN, ANY, "starting threads where clone3 is refused"},
+
+	/* Descriptors that are already open. */
+	{"read", POLICY_ALL, ANY, "eventfds, the console, packets"},
+	{"write", POLICY_ALL, ANY, "eventfds (interrupts, wake-ups), the log"},
+	{"close", POLICY_ALL, ANY, "closing streams and devices"},
+	{"eventfd2", POLICY_ALL, ANY, "a vector's or queue's eventfd, made at first use"},
+	{"io_uring_enter", POLICY_MAIN | POLICY_IO, ANY, "the event loop"},
+	{"io_uring_register", POLICY_MAIN | POLICY_IO, ANY,
+		"enabling a ring, registering its files"},
+	{"io_uring_setup", POLICY_MAIN, ANY, "the ring of an I/O thread"},
+	{"readv", POLICY_MAIN | POLICY_IO, ANY, "packets and streams into guest buffers"},
+	{"writev", POLICY_MAIN | POLICY_IO, ANY, "packets and streams out of guest buffers"},
+	{"pread64", POLICY_MAIN | POLICY_IO, ANY,
+		"loading the kernel again, unaligned disk requests"},
+	{"pwrite64", POLICY_MAIN | POLICY_IO, ANY, "unaligned disk requests"},
+	{"fallocate", POLICY_MAIN | POLICY_IO, ANY, "discard and write-zeroes"},
+	{"fdatasync", POLICY_MAIN | POLICY_IO, ANY, "flush"},
+	{"fstat", POLICY_MAIN | POLICY_IO, ANY, "a disk's present size"},
+	{"newfstatat", POLICY_MAIN | POLICY_IO, ANY, "a disk's present size"},
+	{"lseek", POLICY_MAIN | POLICY_IO, ANY, "a block device's size"},
+	{"fcntl", POLICY_MAIN | POLICY_IO, ANY, "locks, non-blocking mode"},
+
+	/* KVM: vCPUs run and route interrupts; the main thread also builds the machine anew at a reset. */
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_RUN), "running the guest"},
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_IRQFD), "connecting an MSI-X vector"},
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_IOEVENTFD), "a BAR that moved"},
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_SET_GSI_ROUTING), "routing an MSI-X vector"},
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_GET_IRQCHIP), "telling a reset from a crash"},
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_GET_LAPIC), "telling a reset from a crash"},
+	{"ioctl", POLICY_MAIN, IOCTL_FAMILY(KVMIO), "machine reset, kicks"},
+	{"rt_sigtimedwait", POLICY_VCPU | POLICY_MAIN, ANY, "taking a kick"},
+
+	/* Back ends. */
+	{"ioctl", POLICY_MAIN | POLICY_IO, IOCTL(TUNSETOFFLOAD), "offloads as negotiated"},
+	{"ioctl", POLICY_MAIN | POLICY_IO, IOCTL(TUNSETQUEUE), "queue pairs as negotiated"},
+	{"ioctl", POLICY_MAIN | POLICY_IO, IOCTL(TUNSETVNETHDRSZ), "packet header as negotiated"},
+	{"ioctl", POLICY_MAIN | POLICY_IO, IOCTL_FAMILY(VHOST_VIRTIO), "vhost-net"},
+	{"socket", POLICY_MAIN | POLICY_IO, ONLY(1, AF_UNIX), "vsock streams"},
+	{"connect", POLICY_MAIN | POLICY_IO, ANY, "vsock streams"},
+	{"accept4", POLICY_MAIN | POLICY_IO, ANY, "vsock streams, the console's client"},
+	{"shutdown", POLICY_MAIN | POLICY_IO, ANY, "half-closed vsock streams"},
+	{"sendmsg", POLICY_MAIN | POLICY_IO, ANY, "streams"},
+	{"recvmsg", POLICY_MAIN | POLICY_IO, ANY, "streams"},
+	{"sendto", POLICY_MAIN | POLICY_IO, ANY, "streams"},
+	{"recvfrom", POLICY_MAIN | POLICY_IO, ANY, "streams"},
+	{"getsockopt", POLICY_MAIN | POLICY_IO, ANY, "the outcome of a connect"},
+	{"setsockopt", POLICY_MAIN | POLICY_IO, ANY, "stream buffers"},
+	{"poll", POLICY_MAIN | POLICY_IO, ANY, "draining the console at the end"},
+	{"ppoll", POLICY_MAIN | POLICY_IO, ANY, "draining the console at the end"},
+
+	/* The main thread only. */
+	{"openat", POLICY_MAIN, ANY, "reading kernel and initrd again at a reset"},
+	{"statx", POLICY_MAIN, ANY, "the same"},
+	{"unlink", POLICY_MAIN, ANY, "removing our sockets at the end"},
+	{"unlinkat", POLICY_MAIN, ANY, "removing our sockets at the end"},
+	{"ioctl", POLICY_MAIN, IOCTL(TCGETS), "the terminal"},
+	{"ioctl", POLICY_MAIN, IOCTL(TCSETS), "giving the terminal back as it was"},
+	{"ioctl", POLICY_MAIN, IOCTL(TCSETSW), "giving the terminal back as it was"},
+	{"ioctl", POLICY_MAIN, IOCTL(TCSETSF), "giving the terminal back as it was"},
+	{"signalfd4", POLICY_MAIN, ANY, "SIGTERM and SIGINT"},
+	{"sched_getaffinity", POLICY_MAIN, ANY, "how many threads preallocate"},
+	{"writev", POLICY_VCPU, ANY, "the C library's message on abort()"},
+};
+
+const unsigned policy_rule_count = sizeof(policy_rules) / sizeof(policy_rules[0]);

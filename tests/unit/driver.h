@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest's side of a virtio device, for tests: a small RAM, a driver that negotiates, and queues
+ * to which chains are added and from whose used rings completions are taken.
+ *
+ * The device under test runs as in a VM: its queues on I/O threads of their own, its main loop on
+ * the test's thread, which turns it only inside driver_start(), driver_reset() and driver_destroy().
+ * The driver is well-behaved: it kicks only when the device wants kicks, and waits for a reset. A test
+ * that wants to misbehave writes to the rings itself (desc, avail, used are plain pointers).
+ * A failure of the helper itself (out of RAM, no io_uring) ends the program with one line.
+ */
+#pragma once
+
+#include "virtio/device.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DRIVER_QUEUES_MAX   34
+#define DRIVER_WAIT_MS	    10000
+#define DRIVER_ALL_FEATURES UINT64_MAX
+
+struct driver;
+
+struct driver_segment {
+	uint64_t gpa;
+	uint32_t len;
+	bool writable;
+};
+
+struct driver_queue {
+	struct driver *driver;
+	unsigned index;
+	uint16_t size;
+	bool event_idx;
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+	struct virtqueue_registers registers;
+	uint16_t free_head, free_count; /* unused descriptors, linked by next */
+	uint16_t next_avail;		/* chains added, published or not */
+	uint16_t kicked_avail;		/* next_avail at the last driver_kick() */
+	uint16_t seen_used;		/* completions taken */
+	unsigned kicks;			/* sent */
+};
+
+struct driver {
+	struct guest_memory memory;
+	uint64_t heap_next;
+	struct loop *main_loop;
+	struct virtio_device *device; /* set by the test once created with memory and main_loop */
+	unsigned queue_count;
+	struct driver_queue queues[DRIVER_QUEUES_MAX];
+	_Atomic unsigned interrupts[DRIVER_QUEUES_MAX]; /* vector i belongs to queue i */
+	_Atomic unsigned config_interrupts;
+};
+
+/* RAM of `ram` bytes from address 0, and a main loop. Then create the device on them and set d->device. */
+void driver_create(struct driver *d, uint64_t ram);
+
+/* Negotiate (offered & wanted), set up all queues with `queue_size` entries, DRIVER_OK, wait for the
+ * activation. False when the device does not agree to the features. */
+bool driver_start(struct driver *d, uint64_t wanted, uint16_t queue_size);
+
+/* Write 0 to the status / wait until it reads 0 (turning the main loop). driver_reset() is both. */
+void driver_reset_begin(struct driver *d);
+void driver_reset_wait(struct driver *d);
+void driver_reset(struct driver *d);
+
+/* Run what has been posted to the main loop. */
+void driver_turn(struct driver *d);
+
+/* Destroys the device too. */
+void driver_destroy(struct driver *d);
+
+/* A fresh, zeroed piece of guest RAM; nothing is given back before driver_destroy(). */
+uint64_t driver_alloc(struct driver *d, uint64_t len, uint64_t align);
+void *driver_host(struct driver *d, uint64_t gpa, uint64_t len);
+
+void driver_config_read(struct driver *d, uint32_t offset, void *data, uint32_t len);
+void driver_config_write(struct driver *d, uint32_t offset, const void *data, uint32_t len);
+
+/* Make a chain available and return its head. Visible to the device at once; not kicked. */
+uint16_t driver_add(struct driver_queue *q, const struct driver_segment *segments, unsigned count);
+uint16_t driver_add_indirect(
+	struct driver_queue *q, const struct driver_segment *segments, unsigned count);
+
+/* Kick if the device wants a kick for what was added since the last call (§2.7.10). */
+void driver_kick(struct driver_queue *q);
+
+/* Take the next completion: at once if there is one / waiting for it. False: none (in `ms`). */
+bool driver_poll_used(struct driver_queue *q, uint16_t *head, uint32_t *len);
+bool driver_wait_used(struct driver_queue *q, uint16_t *head, uint32_t *len, unsigned ms);
+
+static inline struct driver_queue *driver_queue(struct driver *d, unsigned index)
+{
+	return &d->queues[index];
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-blk (virtio 1.2 §5.2): a raw file or block device as a disk, through io_uring on the queue's
+ * own thread. See blk.c for how requests live and what each cache mode promises.
+ */
+#pragma once
+
+#include "virtio/device.h"
+
+enum blk_cache {
+	BLK_CACHE_AUTO,	     /* none where the file allows O_DIRECT, else writeback */
+	BLK_CACHE_NONE,	     /* O_DIRECT; FLUSH is fdatasync */
+	BLK_CACHE_WRITEBACK, /* host page cache; FLUSH is fdatasync */
+	BLK_CACHE_WRITETHROUGH, /* host page cache, every write is stable (RWF_DSYNC) before it completes */
+};
+
+#define BLK_QUEUES_MAX 16
+#define BLK_SERIAL_LEN 20
+
+struct blk_config {
+	const char *id;
+	const char *path;   /* regular file or block device, size a multiple of 512 */
+	const char *serial; /* at most 20 bytes; NULL: the id */
+	enum blk_cache cache;
+	unsigned queues;
+	bool readonly, discard;
+	uint64_t iops, bps; /* 0: no limit */
+};
+
+/* Opens and locks the file (OFD lock: shared when readonly, else exclusive), makes the device. Main thread.
+ * That a file is in use is said after a second of trying: a monitor killed just now may still be letting go.
+ * Free it with virtio_device_destroy(). The config and its strings are not kept. */
+int blk_create(const struct blk_config *config, const struct guest_memory *memory,
+	struct loop *main_loop, struct virtio_device **out, struct error *err);
+
+/* Take up the file's present size (a grown file, a resized volume) and tell the guest. Main thread. */
+int blk_refresh_size(struct virtio_device *dev, uint64_t *size, struct error *err);
+
+/* Change the limits; 0 lifts one. Any thread. */
+void blk_set_limits(struct virtio_device *dev, uint64_t iops, uint64_t bps);
+
+/* What the disk has done since it was created; errors are requests that the guest saw fail. */
+enum blk_counter {
+	BLK_READS,
+	BLK_READ_BYTES,
+	BLK_WRITES,
+	BLK_WRITTEN_BYTES,
+	BLK_FLUSHES,
+	BLK_DISCARDS,
+	BLK_ZEROES,
+	BLK_ERRORS,
+	BLK_PARKED, /* requests held back by the limits */
+	BLK_COUNTERS,
+};
+
+/* Sums over all queues. Any thread; each figure is right, the set is not one moment's. */
+void blk_get_counters(struct virtio_device *dev, uint64_t counters[BLK_COUNTERS]);

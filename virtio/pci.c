@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The virtio-pci transport (virtio 1.2 §4.1), version 1 only.
+ *
+ * One 32 KiB BAR holds the structures, each in pages of its own:
+ *   0x0000 common configuration   §4.1.4.3      0x3000 notifications, 4 bytes a queue  §4.1.4.4
+ *   0x1000 ISR status             §4.1.4.5      0x4000 MSI-X table
+ *   0x2000 device configuration   §4.1.4.6      0x5000 MSI-X pending bits
+ * and five vendor capabilities in configuration space say so; the fifth (§4.1.4.9) is a window for
+ * guests that cannot map the BAR. Interrupts are MSI-X only: there is no INTx pin.
+ *
+ * Register accesses run on vCPU threads under the device's lock. Once a device is active, each
+ * queue's notification address is an ioeventfd, moved along when the guest moves the BAR. `kick_lock`
+ * guards that and nothing else; it is taken last.
+ */
+#include "virtio/pci.h"
+
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_pci.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BAR	    0
+#define BAR_SIZE    0x8000
+#define COMMON	    0x0000
+#define ISR	    0x1000
+#define DEVICE	    0x2000
+#define NOTIFY	    0x3000
+#define MSIX_TABLE  0x4000
+#define MSIX_PBA    0x5000
+#define REGION_MASK 0x7000
+
+#define NOTIFY_MULTIPLIER 4
+#define ISR_QUEUE	  1
+#define ISR_CONFIG	  2
+
+struct virtio_pci {
+	struct pci_function function;
+	struct msix msix;
+	struct virtio_device *device;
+	struct vm *vm;
+	uint32_t device_feature_select, driver_feature_select; /* registers: under device->lock */
+	uint16_t queue_select;
+	_Atomic uint16_t config_vector;
+	_Atomic uint8_t isr;
+	unsigned window_cap; /* offset of the §4.1.4.9 capability */
+
+	pthread_mutex_t kick_lock; /* guards what follows */
+	uint64_t bar_gpa;
+	bool kicks_wanted;
+	uint64_t *kick_gpa; /* where each queue's ioeventfd is registered, 0: nowhere */
+};
+
+static struct virtio_pci *of_function(struct pci_function *fn)
+{
+	return container_of(fn, struct virtio_pci, function);
+}
+
+/* ---- kicks ---- */
+
+/* Register, move or remove each queue's ioeventfd. Under kick_lock. */
+static void update_kicks(struct virtio_pci *vp)
+{
+	struct virtio_device *dev = vp->device;
+
+	for (unsigned i = 0; i < dev->queue_count; i++) {
+		struct device_queue *dq = &dev->queues[i];
+		bool wanted =
+			vp->vm && vp->kicks_wanted && dq->enabled && vp->bar_gpa != PCI_BAR_NONE;
+		uint64_t gpa = wanted ? vp->bar_gpa + NOTIFY + NOTIFY_MULTIPLIER * i : 0;
+		unsigned len = vp->vm && vp->vm->fast_kicks ? 0 : 2;
+
+		if (vp->kick_gpa[i] == gpa)
+			continue;
+		if (vp->kick_gpa[i])
+			vm_ioeventfd_remove(vp->vm, vp->kick_gpa[i], len, dq->kick_fd);
+		vp->kick_gpa[i] = 0;
+		/* Where it cannot be had, kicks come as exits and work all the same. */
+		if (gpa && vm_ioeventfd_add(vp->vm, gpa, len, dq->kick_fd) == 0)
+			vp->kick_gpa[i] = gpa;
+	}
+}
+
+static void set_kicks(struct virtio_device *dev, bool wanted)
+{
+	struct virtio_pci *vp = dev->transport_owner;
+
+	pthread_mutex_lock(&vp->kick_lock);
+	vp->kicks_wanted = wanted;
+	update_kicks(vp);
+	pthread_mutex_unlock(&vp->kick_lock);
+}
+
+static void kicks_connect(struct virtio_device *dev)
+{
+	set_kicks(dev, true);
+}
+
+static void kicks_disconnect(struct virtio_device *dev)
+{
+	set_kicks(dev, false);
+}
+
+static void bar_moved(struct pci_function *fn, unsigned bar, uint64_t gpa)
+{
+	struct virtio_pci *vp = of_function(fn);
+
+	(void)bar;
+	pthread_mutex_lock(&vp->kick_lock);
+	vp->bar_gpa = gpa;
+	update_kicks(vp);
+	pthread_mutex_unlock(&vp->kick_lock);
+}
+
+/* ---- interrupts ---- */
+
+static void queue_interrupt(struct virtio_device *dev, uint16_t vector)
+{
+	struct virtio_pci *vp = dev->transport_owner;
+
+	atomic_fetch_or_explicit(&vp->isr, ISR_QUEUE, memory_order_relaxed);
+	msix_raise(&vp->msix, vector);
+}
+
+static void config_interrupt(struct virtio_device *dev)
+{
+	struct virtio_pci *vp = dev->transport_owner;
+
+	atomic_fetch_or(&vp->isr, ISR_CONFIG);
+	msix_raise(&vp->msix, atomic_load(&vp->config_vector));
+}
+
+static int vector_fd(struct virtio_device *dev, uint16_t vector)
+{
+	struct virtio_pci *vp = dev->transport_owner;
+
+	return msix_vector_fd(&vp->msix, vector);
+}
+
+static const struct virtio_transport transport = {
+	.queue_interrupt = queue_interrupt,
+	.config_interrupt = config_interrupt,
+	.vector_fd = vector_fd,
+	.kicks_connect = kicks_connect,
+	.kicks_disconnect = kicks_disconnect,
+};
+
+/* ---- common configuration (§4.1.4.3) ---- */
+
+static struct device_queue *selected_queue(struct virtio_pci *vp)
+{
+	return vp->queue_select < vp->device->queue_count ? &vp->device->queues[vp->queue_select]
+							  : NULL;
+}
+
+static uint64_t queue_field_read(const struct device_queue *dq, uint64_t offset)
+{
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		return dq->registers.size;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		return dq->vector;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		return dq->enabled;
+	case VIRTIO_PCI_COMMON_Q_NOFF:
+		return dq->index;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+		return (uint32_t)dq->registers.desc;
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		return dq->registers.desc >> 32;
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+		return (uint32_t)dq->registers.driver;
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		return dq->registers.driver >> 32;
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+		return (uint32_t)dq->registers.device;
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		return dq->registers.device >> 32;
+	default:
+		return 0;
+	}
+}
+
+static uint64_t common_read(struct virtio_pci *vp, uint64_t offset)
+{
+	struct virtio_device *dev = vp->device;
+	struct device_queue *dq = selected_queue(vp);
+
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		return vp->device_feature_select;
+	case VIRTIO_PCI_COMMON_DF:
+		return vp->device_feature_select < 2
+			       ? (uint32_t)(dev->features >> 32 * vp->device_feature_select)
+			       : 0;
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		return vp->driver_feature_select;
+	case VIRTIO_PCI_COMMON_GF:
+		return vp->driver_feature_select < 2
+			       ? (uint32_t)(dev->driver_features >> 32 * vp->driver_feature_select)
+			       : 0;
+	case VIRTIO_PCI_COMMON_MSIX:
+		return atomic_load(&vp->config_vector);
+	case VIRTIO_PCI_COMMON_NUMQ:
+		return dev->queue_count;
+	case VIRTIO_PCI_COMMON_STATUS:
+		return atomic_load(&dev->status);
+	case VIRTIO_PCI_COMMON_CFGGENERATION:
+		return atomic_load(&dev->config_generation);
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		return vp->queue_select;
+	default:
+		return dq ? queue_field_read(dq, offset) : 0; /* size 0: no such queue */
+	}
+}
+
+/* A vector the device does not have reads back as NO_VECTOR (§4.1.5.1.2.2). */
+static uint16_t checked_vector(const struct virtio_pci *vp, uint64_t value)
+{
+	return value < vp->msix.count ? (uint16_t)value : MSIX_NO_VECTOR;
+}
+
+static void set_low(uint64_t *field, uint64_t value)
+{
+	*field = (*field & 0xffffffff00000000) | (uint32_t)value;
+}
+
+static void set_high(uint64_t *field, uint64_t value)
+{
+	*field = (uint32_t)*field | value << 32;
+}
+
+static void queue_field_write(
+	struct virtio_pci *vp, struct device_queue *dq, uint64_t offset, uint64_t value)
+{
+	struct virtqueue_registers *r = &dq->registers;
+
+	/* §4.1.4.3: an enabled queue's registers are not the driver's to change until a reset. */
+	if (!virtio_device_configurable(vp->device) || dq->enabled)
+		return;
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		r->size = (uint16_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		dq->vector = checked_vector(vp, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		dq->enabled = value == 1;
+		break;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+		set_low(&r->desc, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		set_high(&r->desc, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+		set_low(&r->driver, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		set_high(&r->driver, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+		set_low(&r->device, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		set_high(&r->device, value);
+		break;
+	default:
+		break;
+	}
+}
+
+static void common_write(struct virtio_pci *vp, uint64_t offset, uint64_t value)
+{
+	struct virtio_device *dev = vp->device;
+	struct device_queue *dq = selected_queue(vp);
+
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		vp->device_feature_select = (uint32_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		vp->driver_feature_select = (uint32_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_GF:
+		virtio_device_set_driver_features(dev, vp->driver_feature_select, (uint32_t)value);
+		break;
+	case VIRTIO_PCI_COMMON_MSIX:
+		if (virtio_device_configurable(dev))
+			atomic_store(&vp->config_vector, checked_vector(vp, value));
+		break;
+	case VIRTIO_PCI_COMMON_STATUS:
+		virtio_device_set_status(dev, (uint8_t)value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		vp->queue_select = (uint16_t)value;
+		break;
+	default:
+		if (dq)
+			queue_field_write(vp, dq, offset, value);
+		break;
+	}
+}
+
+/* ---- device configuration (§2.5): any access that lies inside it ---- */
+
+static bool inside_config(const struct virtio_device *dev, uint64_t offset, unsigned size)
+{
+	return offset < dev->config_size && size <= dev->config_size - offset;
+}
+
+static uint64_t device_read(struct virtio_pci *vp, uint64_t offset, unsigned size)
+{
+	uint64_t value = 0;
+
+	if (inside_config(vp->device, offset, size))
+		vp->device->ops->config_read(vp->device, (uint32_t)offset, &value, size);
+	return value;
+}
+
+static void device_write(struct virtio_pci *vp, uint64_t offset, unsigned size, uint64_t value)
+{
+	if (vp->device->ops->config_write && inside_config(vp->device, offset, size))
+		vp->device->ops->config_write(vp->device, (uint32_t)offset, &value, size);
+}
+
+/* ---- the BAR ---- */
+
+static uint64_t bar_read(struct pci_function *fn, unsigned bar, uint64_t offset, unsigned size)
+{
+	struct virtio_pci *vp = of_function(fn);
+	uint64_t value = 0;
+
+	(void)bar;
+	switch (offset & REGION_MASK) {
+	case MSIX_TABLE:
+		return msix_table_read(&vp->msix, offset - MSIX_TABLE, size);
+	case MSIX_PBA:
+		return msix_pba_read(&vp->msix, offset - MSIX_PBA, size);
+	case ISR:
+		return offset == ISR ? atomic_exchange(&vp->isr, 0) : 0;
+	case COMMON:
+	case DEVICE:
+		break;
+	default:
+		return 0;
+	}
+	pthread_mutex_lock(&vp->device->lock);
+	value = offset < ISR ? common_read(vp, offset) : device_read(vp, offset - DEVICE, size);
+	pthread_mutex_unlock(&vp->device->lock);
+	return value;
+}
+
+static void bar_write(
+	struct pci_function *fn, unsigned bar, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct virtio_pci *vp = of_function(fn);
+
+	(void)bar;
+	switch (offset & REGION_MASK) {
+	case MSIX_TABLE:
+		msix_table_write(&vp->msix, offset - MSIX_TABLE, size, value);
+		return;
+	case NOTIFY:
+		virtio_device_kick(vp->device, (unsigned)((offset - NOTIFY) / NOTIFY_MULTIPLIER));
+		return;
+	case COMMON:
+	case DEVICE:
+		break;
+	default:
+		return;
+	}
+	pthread_mutex_lock(&vp->device->lock);
+	if (offset < ISR) {
+		common_write(vp, offset, size == 8 ? (uint32_t)value : value);
+		if (size == 8) /* a 64-bit field in one access */
+			common_write(vp, offset + 4, value >> 32);
+	} else {
+		device_write(vp, offset - DEVICE, size, value);
+	}
+	pthread_mutex_unlock(&vp->device->lock);
+}
+
+/* ---- the configuration-space window (§4.1.4.9) ---- */
+
+struct window {
+	uint8_t bar;
+	uint32_t offset, length;
+};
+
+static bool window_valid(const struct virtio_pci *vp, struct window *w)
+{
+	const uint8_t *cap = vp->function.config + vp->window_cap;
+
+	w->bar = cap[offsetof(struct virtio_pci_cap, bar)];
+	memcpy(&w->offset, cap + offsetof(struct virtio_pci_cap, offset), 4);
+	memcpy(&w->length, cap + offsetof(struct virtio_pci_cap, length), 4);
+	return w->bar == BAR && (w->length == 1 || w->length == 2 || w->length == 4) &&
+	       w->offset % w->length == 0 && w->offset < BAR_SIZE &&
+	       w->length <= BAR_SIZE - w->offset;
+}
+
+static uint32_t config_read(struct pci_function *fn, unsigned offset, unsigned size, uint32_t value)
+{
+	struct virtio_pci *vp = of_function(fn);
+	struct window w;
+
+	(void)size;
+	if (offset != vp->window_cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data) ||
+		!window_valid(vp, &w))
+		return value;
+	return (uint32_t)bar_read(fn, BAR, w.offset, w.length);
+}
+
+static void config_written(struct pci_function *fn, unsigned offset, unsigned size)
+{
+	struct virtio_pci *vp = of_function(fn);
+	struct window w;
+	uint32_t value;
+
+	(void)size;
+	if (offset != vp->window_cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data) ||
+		!window_valid(vp, &w))
+		return;
+	memcpy(&value, fn->config + offset, sizeof(value));
+	bar_write(fn, BAR, w.offset, w.length, value);
+}
+
+static const struct pci_function_ops function_ops = {
+	.bar_read = bar_read,
+	.bar_write = bar_write,
+	.bar_moved = bar_moved,
+	.config_read = config_read,
+	.config_written = config_written,
+};
+
+/* ---- describing ourselves ---- */
+
+static unsigned add_structure(
+	struct virtio_pci *vp, uint8_t type, uint32_t offset, uint32_t length, unsigned cap_len)
+{
+	struct virtio_pci_notify_cap body = {
+		.cap = {.cap_len = (uint8_t)cap_len,
+			.cfg_type = type,
+			.bar = BAR,
+			.offset = offset,
+			.length = length},
+		.notify_off_multiplier = type == VIRTIO_PCI_CAP_NOTIFY_CFG ? NOTIFY_MULTIPLIER : 0,
+	};
+
+	return pci_add_capability(&vp->function, PCI_CAP_ID_VNDR, &body, cap_len);
+}
+
+static void add_window(struct virtio_pci *vp)
+{
+	uint8_t *writable;
+
+	vp->window_cap =
+		add_structure(vp, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, sizeof(struct virtio_pci_cfg_cap));
+	writable = vp->function.writable + vp->window_cap;
+	writable[offsetof(struct virtio_pci_cap, bar)] = 0xff;
+	memset(writable + offsetof(struct virtio_pci_cap, offset), 0xff,
+		12); /* offset, length, data */
+}
+
+static uint32_t class_of(uint16_t id)
+{
+	switch (id) {
+	case 1:
+		return 0x020000; /* Ethernet controller */
+	case 2:
+		return 0x010000; /* mass storage */
+	default:
+		return 0x078000; /* other communication controller */
+	}
+}
+
+static void describe(struct virtio_pci *vp)
+{
+	struct virtio_device *dev = vp->device;
+	const struct pci_ids ids = {
+		.vendor = 0x1af4,			     /* §4.1.2 */
+		.device = (uint16_t)(0x1040 + dev->ops->id), /* §4.1.2.1 */
+		.subsystem_vendor = 0x1af4,
+		.subsystem = 0x1100,
+		.class_code = class_of(dev->ops->id),
+		.revision = 1,
+	};
+	const unsigned plain = sizeof(struct virtio_pci_cap);
+
+	pci_function_init(&vp->function, &function_ops, &ids);
+	pci_add_bar(&vp->function, BAR, BAR_SIZE);
+	add_structure(
+		vp, VIRTIO_PCI_CAP_COMMON_CFG, COMMON, sizeof(struct virtio_pci_common_cfg), plain);
+	add_structure(vp, VIRTIO_PCI_CAP_ISR_CFG, ISR, 1, plain);
+	if (dev->config_size)
+		add_structure(vp, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE, dev->config_size, plain);
+	add_structure(vp, VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY, NOTIFY_MULTIPLIER * dev->queue_count,
+		sizeof(struct virtio_pci_notify_cap));
+	add_window(vp);
+	pci_add_msix(&vp->function, &vp->msix, BAR, MSIX_TABLE, MSIX_PBA);
+}
+
+int virtio_pci_create(struct virtio_device *dev, struct virtio_pci **out, struct error *err)
+{
+	_cleanup_free_ struct virtio_pci *vp = calloc(1, sizeof(*vp));
+	_cleanup_free_ uint64_t *kick_gpa = calloc(dev->queue_count, sizeof(*kick_gpa));
+	int ret;
+
+	if (!vp || !kick_gpa)
+		return error_errno(err, ENOMEM, "cannot create the device '%s'", dev->id);
+	ret = msix_init(&vp->msix, dev->queue_count + 1, err);
+	if (ret < 0)
+		return error_prefix(err, "device '%s'", dev->id);
+	vp->kick_gpa = steal_ptr(&kick_gpa);
+	vp->device = dev;
+	vp->bar_gpa = PCI_BAR_NONE;
+	atomic_init(&vp->config_vector, MSIX_NO_VECTOR);
+	pthread_mutex_init(&vp->kick_lock, NULL);
+	describe(vp);
+	dev->transport = &transport;
+	dev->transport_owner = vp;
+	*out = steal_ptr(&vp);
+	return 0;
+}
+
+void virtio_pci_destroy(struct virtio_pci *vp)
+{
+	if (!vp)
+		return;
+	virtio_device_destroy(vp->device);
+	msix_destroy(&vp->msix);
+	pthread_mutex_destroy(&vp->kick_lock);
+	free(vp->kick_gpa);
+	free(vp);
+}
+
+struct pci_function *virtio_pci_function(struct virtio_pci *vp)
+{
+	return &vp->function;
+}
+
+struct virtio_device *virtio_pci_device(struct virtio_pci *vp)
+{
+	return vp->device;
+}
+
+void virtio_pci_set_vm(struct virtio_pci *vp, struct vm *vm)
+{
+	if (!vm) {
+		pci_function_reset(&vp->function); /* lets go of routes, irqfds and ioeventfds */
+		vp->device_feature_select = vp->driver_feature_select = vp->queue_select = 0;
+		atomic_store(&vp->config_vector, MSIX_NO_VECTOR);
+		atomic_store(&vp->isr, 0);
+	}
+	msix_set_vm(&vp->msix, vm);
+	pthread_mutex_lock(&vp->kick_lock);
+	vp->vm = vm;
+	pthread_mutex_unlock(&vp->kick_lock);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vhost-net: queue pairs served by the host's kernel. See vhost_net.h. */
+#include "virtio/vhost_net.h"
+
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vhost.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+#define VHOST_DEVICE "/dev/vhost-net"
+
+/* What vhost does itself; all else of virtio-net is the tap's business or ours. */
+#define VHOST_FEATURES                                                                             \
+	(1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX |                            \
+		1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_NET_F_MRG_RXBUF)
+
+static int open_device(struct error *err)
+{
+	int fd = open(VHOST_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0)
+		return fd;
+	error_errno(err, errno, "cannot open " VHOST_DEVICE);
+	if (err->code == ENOENT || err->code == ENODEV || err->code == ENXIO)
+		error_hint(err, "modprobe vhost_net, or use vhost=off");
+	else if (err->code == EACCES || err->code == EPERM)
+		error_hint(err, "give this user access to it, or use vhost=off");
+	return -err->code;
+}
+
+int vhost_net_open(struct vhost_net *vhost, struct error *err)
+{
+	_cleanup_close_ int fd = open_device(err);
+	_cleanup_close_ int silent = -1;
+	uint64_t features = 0;
+
+	if (fd < 0)
+		return fd;
+	if (ioctl(fd, VHOST_GET_FEATURES, &features) < 0)
+		return error_errno(err, errno, "cannot ask " VHOST_DEVICE " for its features");
+	if (VHOST_FEATURES & ~features) {
+		error_set(err, ERROR_INCOMPATIBLE,
+			"this kernel's vhost-net lacks features (it has 0x%llx)",
+			(unsigned long long)features);
+		return error_hint(err, "use vhost=off");
+	}
+	if (ioctl(fd, VHOST_SET_OWNER) < 0)
+		return error_errno(err, errno, "cannot start a vhost-net worker");
+	silent = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (silent < 0)
+		return error_errno(err, errno, "cannot create an eventfd");
+	*vhost = (struct vhost_net){.fd = steal_fd(&fd), .silent_fd = steal_fd(&silent)};
+	return 0;
+}
+
+void vhost_net_close(struct vhost_net *vhost)
+{
+	if (vhost->fd < 0)
+		return;
+	close(steal_fd(&vhost->fd));
+	close(steal_fd(&vhost->silent_fd));
+}
+
+static int set_memory(int fd, const struct guest_memory *memory)
+{
+	struct {
+		struct vhost_memory header;
+		struct vhost_memory_region regions[MEMORY_REGIONS_MAX];
+	} table = {.header.nregions = memory->region_count};
+
+	for (unsigned i = 0; i < memory->region_count; i++)
+		table.regions[i] = (struct vhost_memory_region){
+			.guest_phys_addr = memory->regions[i].gpa,
+			.memory_size = memory->regions[i].size,
+			.userspace_addr = (uint64_t)(uintptr_t)memory->regions[i].host,
+		};
+	return ioctl(fd, VHOST_SET_MEM_TABLE, &table) < 0 ? -errno : 0;
+}
+
+static int set_ring(struct vhost_net *vhost, unsigned index, struct device_queue *dq)
+{
+	const struct virtqueue *ring = &dq->ring;
+	const struct virtio_transport *transport = dq->device->transport;
+	struct vhost_vring_state size = {.index = index, .num = ring->size};
+	struct vhost_vring_state base = {.index = index, .num = ring->next_avail};
+	struct vhost_vring_addr addr = {
+		.index = index,
+		.desc_user_addr = (uint64_t)(uintptr_t)ring->desc,
+		.used_user_addr = (uint64_t)(uintptr_t)ring->used,
+		.avail_user_addr = (uint64_t)(uintptr_t)ring->avail,
+	};
+	struct vhost_vring_file kick = {.index = index, .fd = dq->kick_fd};
+	struct vhost_vring_file call = {.index = index, .fd = -1};
+
+	if (transport)
+		call.fd = transport->vector_fd(dq->device, dq->vector);
+	if (call.fd < 0)
+		call.fd = vhost->silent_fd;
+	if (ioctl(vhost->fd, VHOST_SET_VRING_NUM, &size) < 0 ||
+		ioctl(vhost->fd, VHOST_SET_VRING_BASE, &base) < 0 ||
+		ioctl(vhost->fd, VHOST_SET_VRING_ADDR, &addr) < 0 ||
+		ioctl(vhost->fd, VHOST_SET_VRING_KICK, &kick) < 0 ||
+		ioctl(vhost->fd, VHOST_SET_VRING_CALL, &call) < 0)
+		return -errno;
+	return 0;
+}
+
+static int set_backend(struct vhost_net *vhost, unsigned index, int fd)
+{
+	struct vhost_vring_file backend = {.index = index, .fd = fd};
+
+	return ioctl(vhost->fd, VHOST_NET_SET_BACKEND, &backend) < 0 ? -errno : 0;
+}
+
+int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx,
+	int tap_fd, struct error *err)
+{
+	uint64_t features = rx->device->driver_features & VHOST_FEATURES;
+	int ret;
+
+	BUG_ON(vhost->running);
+	if (ioctl(vhost->fd, VHOST_SET_FEATURES, &features) < 0)
+		return error_errno(err, errno, "vhost-net refuses the negotiated features");
+	ret = set_memory(vhost->fd, rx->device->memory);
+	if (ret < 0)
+		return error_errno(err, -ret, "vhost-net refuses the guest's memory");
+	ret = set_ring(vhost, 0, rx);
+	if (ret == 0)
+		ret = set_ring(vhost, 1, tx);
+	if (ret < 0)
+		return error_errno(err, -ret, "vhost-net refuses a ring");
+	ret = set_backend(vhost, 0, tap_fd);
+	if (ret == 0)
+		ret = set_backend(vhost, 1, tap_fd);
+	if (ret < 0) {
+		set_backend(vhost, 0, -1);
+		return error_errno(err, -ret, "vhost-net refuses the tap");
+	}
+	vhost->running = true;
+	return 0;
+}
+
+static void take_back(struct vhost_net *vhost, unsigned index, struct device_queue *dq)
+{
+	struct vhost_vring_state base = {.index = index};
+
+	/* Waits until the worker has let go of the ring. */
+	if (set_backend(vhost, index, -1) < 0 ||
+		ioctl(vhost->fd, VHOST_GET_VRING_BASE, &base) < 0) {
+		log_error("%s '%s': vhost-net does not give back a ring: %s", dq->device->ops->name,
+			dq->device->id, strerrordesc_np(errno));
+		return;
+	}
+	dq->ring.next_avail = (uint16_t)base.num;
+	dq->ring.next_used = dq->ring.signalled_used =
+		__atomic_load_n(&dq->ring.used->idx, __ATOMIC_RELAXED);
+}
+
+void vhost_net_stop(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx)
+{
+	if (!vhost->running)
+		return;
+	vhost->running = false;
+	take_back(vhost, 0, rx);
+	take_back(vhost, 1, tx);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vhost-net: the kernel moves a queue pair's packets between guest memory and the tap, with our
+ * eventfds as kicks and interrupts (linux/vhost.h). One descriptor, and one kernel worker, a pair.
+ *
+ * Threads: opened and closed on the main thread, started and stopped on the pair's.
+ */
+#pragma once
+
+#include "virtio/device.h"
+
+#include <stdbool.h>
+
+struct vhost_net {
+	int fd;	       /* -1: not used */
+	int silent_fd; /* stands in for the interrupt of a queue that has no vector */
+	bool running;
+};
+
+/* The virtio and virtio-net features that a device may only offer if vhost_net_open() succeeds. */
+int vhost_net_open(struct vhost_net *vhost, struct error *err);
+void vhost_net_close(struct vhost_net *vhost);
+
+/* Hand the two rings to the kernel, to go on where they are. On failure nothing is handed over. */
+int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx,
+	int tap_fd, struct error *err);
+
+/* Take them back: when it returns, the kernel touches neither rings nor buffers, and each ring's
+ * position is where the kernel stopped. */
+void vhost_net_stop(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx);

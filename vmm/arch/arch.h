@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an architecture is to the machine: an address map, a CPU model, a way to load a kernel and to
+ * put the first instruction in front of a vCPU. One folder beside this file implements it; nothing
+ * above this floor knows a register, a port of the platform or a firmware table.
+ */
+#pragma once
+
+#include "devices/bus.h"
+#include "devices/pci.h"
+#include "devices/serial.h"
+#include "vmm/base/error.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/memory/guest_memory.h"
+
+#include <stdint.h>
+
+/* Where the platform's devices sit. Constants of the architecture, filled in by arch_address_map(). */
+struct arch_address_map {
+	uint64_t pci_window_base, pci_window_size; /* 32-bit BARs */
+	uint64_t ecam_base;			   /* 1 MiB: bus 0 */
+	uint64_t vmgenid_gpa;			   /* 16 bytes of reserved RAM */
+	unsigned serial_gsi, event_gsi; /* interrupt pins: first UART, event device (GED) */
+};
+
+void arch_address_map(struct arch_address_map *map);
+
+/* Split `size` bytes of RAM around the holes. Refuses what the address map cannot hold. */
+int arch_memory_layout(uint64_t size, struct guest_memory_config *layout, struct error *err);
+
+/* A CPU model made for one machine: the CPUID leaves (ID registers) every vCPU gets, but for its own ids. */
+struct arch_cpu_model;
+
+/* `name`: "host", "x86-64-v2", "x86-64-v3", "x86-64-v4". Refuses, naming the features, what this host lacks. */
+int arch_cpu_model_create(int kvm_fd, const char *name, unsigned cpus, struct arch_cpu_model **out,
+	struct error *err);
+void arch_cpu_model_destroy(struct arch_cpu_model *model);
+
+/* After vm_create(), before any vCPU: interrupt controllers, clocks, platform pages. */
+int arch_vm_init(struct vm *vm, struct error *err);
+
+/* After KVM_CREATE_VCPU: CPUID, MSRs, LAPIC. Every vCPU. */
+int arch_vcpu_init(struct vcpu *vcpu, const struct arch_cpu_model *model, struct error *err);
+
+/* What to boot. Strings are not kept. */
+struct arch_boot_config {
+	const char *kernel;  /* path */
+	const char *initrd;  /* path or NULL */
+	const char *cmdline; /* complete */
+	unsigned cpus, cpus_max;
+	const uint8_t *vmgenid; /* 16 bytes */
+	bool fresh; /* RAM was never written (no reset): what must be zero is zero already */
+};
+
+/* Where the boot vCPU starts, and in which way. */
+struct arch_boot_entry {
+	uint64_t entry;
+	uint64_t info; /* GPA of hvm_start_info or of the zero page */
+	enum { ARCH_BOOT_PVH, ARCH_BOOT_LINUX64 } protocol;
+};
+
+/* Load kernel, initrd, command line, memory map and firmware tables into RAM. May be called again (machine reset). */
+int arch_boot_load(const struct arch_boot_config *config, const struct guest_memory *memory,
+	struct arch_boot_entry *entry, struct error *err);
+
+/* Point the boot vCPU at the entry. The other vCPUs wait for INIT/SIPI by themselves. */
+int arch_vcpu_set_entry(struct vcpu *vcpu, const struct arch_boot_entry *entry, struct error *err);
+
+/*
+ * After VCPU_STOP_SHUTDOWN of `vcpu`, on its thread: whether the guest had shut its interrupt
+ * controllers down first, as an orderly reboot=t does, so that the triple fault is a request to reset
+ * and not a crash.
+ */
+bool arch_shutdown_was_orderly(const struct vcpu *vcpu);
+
+/*
+ * The platform's own devices, those that are neither PCI nor virtio: serial port, power and event
+ * registers, clock, generation id, and the legacy ports a guest touches. Made once a machine; their
+ * interrupt pins are connected to each new VM (machine reset) and let go of before it is destroyed.
+ */
+struct arch_platform;
+
+struct arch_platform_config {
+	const struct guest_memory *memory;
+	/* The guest asked for it. On a vCPU thread: must not wait for that vCPU to stop. */
+	void (*power_off)(void *owner);
+	void (*reset)(void *owner);
+	void *owner;
+};
+
+int arch_platform_create(
+	const struct arch_platform_config *config, struct arch_platform **out, struct error *err);
+void arch_platform_destroy(struct arch_platform *platform);
+
+/* Put the devices, and the ways to the PCI host, on the buses, once. */
+void arch_platform_add(
+	struct arch_platform *platform, struct bus *ports, struct bus *mmio, struct pci_host *pci);
+
+/* Power-on state; interrupt pins to `vm`. arch_vm_init() came before. */
+int arch_platform_connect(struct arch_platform *platform, struct vm *vm, struct error *err);
+void arch_platform_disconnect(struct arch_platform *platform, struct vm *vm);
+
+/* The generation id is written to RAM after each arch_boot_load(). */
+int arch_platform_place(struct arch_platform *platform, struct error *err);
+
+struct serial *arch_platform_serial(struct arch_platform *platform);
+const uint8_t *arch_platform_vmgenid(struct arch_platform *platform);
+void arch_platform_press_power_button(struct arch_platform *platform);

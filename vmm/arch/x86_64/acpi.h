@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ACPI tables of a machine, as bytes. */
+#pragma once
+
+#include "vmm/memory/guest_memory.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct acpi_config {
+	unsigned cpus, cpus_max; /* there now; there at most (hot-added) */
+	const struct guest_memory *memory;
+};
+
+/*
+ * Write the tables to `area`, which the guest will see at `gpa`: the RSDP first, at `gpa` itself.
+ * Returns how many bytes they take; with cpus_max up to VCPUS_MAX they fit ACPI_SIZE_MAX.
+ */
+#define ACPI_SIZE_MAX 0x4000
+size_t acpi_write(
+	const struct acpi_config *config, uint8_t area[static ACPI_SIZE_MAX], uint64_t gpa);

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CPU models and vCPUs: cpuid.c's tables to and from KVM, and the few model-specific registers that
+ * firmware would have set.
+ */
+#include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+_Static_assert(offsetof(struct cpuid_table, entries) == offsetof(struct kvm_cpuid2, entries),
+	"struct cpuid_table is a struct kvm_cpuid2 with room");
+
+struct arch_cpu_model {
+	struct cpuid_table cpuid;
+};
+
+#define MSR_MISC_ENABLE		 0x1a0
+#define MISC_ENABLE_FAST_STRINGS (1u << 0)
+#define MISC_ENABLE_NO_BTS	 (1u << 11)
+#define MISC_ENABLE_NO_PEBS	 (1u << 12)
+#define MSR_MTRR_DEFAULT	 0x2ff
+#define MTRR_ENABLE		 (1u << 11)
+#define MTRR_WRITE_BACK		 6u
+
+/* Linux turns REP string instructions off without the first, and PAT without the second. */
+static const struct kvm_msr_entry firmware_msrs[] = {
+	{.index = MSR_MTRR_DEFAULT, .data = MTRR_ENABLE | MTRR_WRITE_BACK},
+	{.index = MSR_MISC_ENABLE,
+		.data = MISC_ENABLE_FAST_STRINGS | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS},
+};
+
+static int get_supported(int kvm_fd, struct cpuid_table *supported, struct error *err)
+{
+	supported->count = CPUID_ENTRIES_MAX;
+	supported->padding = 0;
+	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, supported) < 0)
+		return error_errno(err, errno, "KVM cannot tell which CPU features it supports");
+	return 0;
+}
+
+/* What the processor is called is the one thing asked of it and not of KVM: a name promises nothing. */
+static void get_brand(char brand[static CPUID_BRAND_SIZE])
+{
+	uint32_t regs[CPUID_BRAND_SIZE / 4] = {0};
+
+	for (unsigned i = 0; i < 3; i++)
+		if (!__get_cpuid(0x80000002 + i, &regs[4 * i], &regs[4 * i + 1], &regs[4 * i + 2],
+			    &regs[4 * i + 3]))
+			break;
+	memcpy(brand, regs, sizeof(regs));
+}
+
+int arch_cpu_model_create(
+	int kvm_fd, const char *name, unsigned cpus, struct arch_cpu_model **out, struct error *err)
+{
+	struct cpuid_request request = {
+		.model = name,
+		.cpus = cpus,
+		.tsc_deadline = kvm_check(kvm_fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+	};
+	_cleanup_free_ struct arch_cpu_model *model = calloc(1, sizeof(*model));
+	struct cpuid_table supported;
+	int ret;
+
+	if (!model)
+		return error_errno(err, ENOMEM, "cannot create the CPU model");
+	get_brand(request.brand);
+	ret = get_supported(kvm_fd, &supported, err);
+	if (ret == 0)
+		ret = cpuid_build(&supported, &request, &model->cpuid, err);
+	if (ret < 0)
+		return ret;
+	*out = steal_ptr(&model);
+	return 0;
+}
+
+void arch_cpu_model_destroy(struct arch_cpu_model *model)
+{
+	free(model);
+}
+
+/* KVM stops at the first register that it does not have: leave that one out and go on. */
+static int set_msrs(
+	struct vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, struct error *err)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entries[ARRAY_SIZE(firmware_msrs)];
+	} request;
+	unsigned at = 0;
+
+	while (at < count) {
+		int n;
+
+		request.head = (struct kvm_msrs){.nmsrs = count - at};
+		memcpy(request.entries, msrs + at, (count - at) * sizeof(*msrs));
+		n = ioctl(vcpu->fd, KVM_SET_MSRS, &request);
+		if (n < 0)
+			return error_errno(
+				err, errno, "KVM cannot set the MSRs of vCPU %u", vcpu->index);
+		at += (unsigned)n;
+		if (at < count)
+			log_debug("KVM has no MSR 0x%x for vCPU %u: left out", msrs[at++].index,
+				vcpu->index);
+	}
+	return 0;
+}
+
+/*
+ * One bank of machine check registers instead of KVM's 32: a guest writes each of them twice, which is
+ * 200 exits a vCPU, and nobody reports errors there. Only advice.
+ */
+static void limit_mce_banks(struct vcpu *vcpu)
+{
+	uint64_t mcg_cap = 1;
+
+	if (ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &mcg_cap) < 0)
+		log_debug("KVM keeps its machine check banks for vCPU %u (errno %d)", vcpu->index,
+			errno);
+}
+
+int arch_vcpu_init(struct vcpu *vcpu, const struct arch_cpu_model *model, struct error *err)
+{
+	struct cpuid_table cpuid = model->cpuid;
+	int tsc_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+
+	cpuid_personalize(&cpuid, vcpu->index, tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid) < 0)
+		return error_errno(
+			err, errno, "KVM does not take the CPU model of vCPU %u", vcpu->index);
+	limit_mce_banks(vcpu);
+	return set_msrs(vcpu, firmware_msrs, ARRAY_SIZE(firmware_msrs), err);
+}

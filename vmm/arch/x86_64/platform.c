@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The devices of the x86_64 platform that are neither PCI nor virtio, and where they sit: COM1, the
+ * RTC, the hardware-reduced ACPI registers with the event device, the generation id, and the legacy
+ * ports. Interrupt controllers and clocks are KVM's (see vm.c in this folder).
+ */
+#include "devices/legacy.h"
+#include "devices/pci_ports.h"
+#include "devices/power.h"
+#include "devices/rtc.h"
+#include "devices/serial.h"
+#include "devices/vmgenid.h"
+#include "vmm/arch/arch.h"
+#include "vmm/base/util.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+struct arch_platform {
+	struct arch_platform_config config;
+	struct arch_address_map map;
+	struct serial serial;
+	struct rtc rtc;
+	struct power power;
+	struct legacy legacy;
+	struct pci_ports pci_ports;
+	struct vmgenid vmgenid;
+	struct irq_line serial_irq, event_irq;
+};
+
+static void power_off(void *owner)
+{
+	struct arch_platform *p = owner;
+
+	p->config.power_off(p->config.owner);
+}
+
+static void reset(void *owner)
+{
+	struct arch_platform *p = owner;
+
+	p->config.reset(p->config.owner);
+}
+
+static const struct power_ops power_ops = {.off = power_off, .reset = reset};
+
+static int make_lines(struct arch_platform *p, struct error *err)
+{
+	p->serial_irq.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->event_irq.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->serial_irq.fd < 0 || p->event_irq.fd < 0)
+		return error_errno(err, errno, "cannot create the platform's interrupt lines");
+	return 0;
+}
+
+static void close_lines(struct arch_platform *p)
+{
+	cleanup_close(&p->serial_irq.fd);
+	cleanup_close(&p->event_irq.fd);
+}
+
+static int make_devices(struct arch_platform *p, struct error *err)
+{
+	int ret = make_lines(p, err);
+
+	if (ret < 0)
+		return ret;
+	power_init(&p->power, p->event_irq, &power_ops, p);
+	ret = vmgenid_init(&p->vmgenid, p->config.memory, p->map.vmgenid_gpa, &p->power, err);
+	if (ret < 0)
+		return ret;
+	ret = serial_init(&p->serial, p->serial_irq, err);
+	if (ret < 0)
+		return ret;
+	rtc_init(&p->rtc);
+	legacy_init(&p->legacy, reset, p);
+	return 0;
+}
+
+int arch_platform_create(
+	const struct arch_platform_config *config, struct arch_platform **out, struct error *err)
+{
+	struct arch_platform *p = calloc(1, sizeof(*p));
+	int ret;
+
+	if (!p)
+		return error_errno(err, ENOMEM, "cannot create the platform devices");
+	p->config = *config;
+	p->serial_irq.fd = p->event_irq.fd = -1;
+	arch_address_map(&p->map);
+	ret = make_devices(p, err);
+	if (ret < 0) {
+		close_lines(p);
+		free(p);
+		return ret;
+	}
+	*out = p;
+	return 0;
+}
+
+void arch_platform_destroy(struct arch_platform *p)
+{
+	if (!p)
+		return;
+	serial_destroy(&p->serial);
+	rtc_destroy(&p->rtc);
+	close_lines(p);
+	free(p);
+}
+
+void arch_platform_add(
+	struct arch_platform *p, struct bus *ports, struct bus *mmio, struct pci_host *pci)
+{
+	p->pci_ports.host = pci;
+	p->pci_ports.reset_ops = &legacy_cf9_ops;
+	p->pci_ports.reset_device = &p->legacy;
+	bus_add(ports, SERIAL_BASE, SERIAL_PORTS, &serial_bus_ops, &p->serial);
+	bus_add(ports, RTC_BASE, RTC_PORTS, &rtc_bus_ops, &p->rtc);
+	bus_add(ports, POWER_BASE, POWER_PORTS, &power_bus_ops, &p->power);
+	bus_add(ports, PCI_PORTS_BASE, PCI_PORTS, &pci_ports_ops, &p->pci_ports);
+	legacy_add(&p->legacy, ports);
+	bus_add(mmio, p->map.ecam_base, MIB(1), &pci_ecam_ops, pci);
+	bus_add(mmio, p->map.pci_window_base, p->map.pci_window_size, &pci_window_ops, pci);
+}
+
+int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *err)
+{
+	int ret;
+
+	serial_reset(&p->serial);
+	rtc_reset(&p->rtc);
+	power_reset(&p->power);
+	legacy_reset(&p->legacy);
+	atomic_store(&p->pci_ports.address, 0);
+	ret = vm_irqfd_add(vm, p->map.serial_gsi, p->serial_irq.fd);
+	if (ret == 0)
+		ret = vm_irqfd_add(vm, p->map.event_gsi, p->event_irq.fd);
+	return ret < 0 ? error_errno(err, -ret, "KVM cannot connect the platform's interrupt lines")
+		       : 0;
+}
+
+void arch_platform_disconnect(struct arch_platform *p, struct vm *vm)
+{
+	vm_irqfd_remove(vm, p->map.serial_gsi, p->serial_irq.fd);
+	vm_irqfd_remove(vm, p->map.event_gsi, p->event_irq.fd);
+}
+
+int arch_platform_place(struct arch_platform *p, struct error *err)
+{
+	return vmgenid_place(&p->vmgenid, err);
+}
+
+struct serial *arch_platform_serial(struct arch_platform *p)
+{
+	return &p->serial;
+}
+
+const uint8_t *arch_platform_vmgenid(struct arch_platform *p)
+{
+	return p->vmgenid.id;
+}
+
+void arch_platform_press_power_button(struct arch_platform *p)
+{
+	power_press_button(&p->power);
+}

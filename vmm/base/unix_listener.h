@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A listening Unix stream socket at a path of the host's file system, for this user only.
+ *
+ * A socket file that nobody listens on is what an earlier process left, and is replaced; a live one,
+ * or a file that is no socket, is an error. The file has mode 0600 from its first moment on. At the
+ * end it is removed, if it is still ours.
+ */
+#pragma once
+
+#include "vmm/base/error.h"
+
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/* The longest path that a Unix socket's address holds. */
+#define UNIX_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+struct unix_listener {
+	int fd; /* non-blocking, close-on-exec; -1: none */
+	struct sockaddr_un address;
+	dev_t dev; /* of the file, as we made it */
+	ino_t ino;
+};
+
+/* `what` names it in errors ("the vsock socket"). `path_max` is at most UNIX_PATH_MAX. */
+int unix_listener_open(struct unix_listener *listener, const char *what, const char *path,
+	size_t path_max, int backlog, struct error *err);
+
+/* Close it and remove the file. Does nothing when fd is -1. */
+void unix_listener_close(struct unix_listener *listener);

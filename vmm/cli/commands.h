@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The subcommands as data: name, one sentence, options. Help, man pages and completion are made
+ * from here (help.c, gendoc.c); main.c holds the functions beside it.
+ */
+#pragma once
+
+#include "vmm/machine/schema.h"
+
+/* The state format and API that `--version` names; 0 until a version has one to keep. */
+#define BULKHEAD_STATE_FORMAT 0
+#define BULKHEAD_API_VERSION  0
+
+/* Exit status of every command. */
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_CRASHED = 3, /* the guest */
+	CLI_MOVED = 4,	 /* the guest, by live migration */
+};
+
+enum command_id { COMMAND_RUN, COMMAND_DOCTOR, COMMAND_COUNT };
+
+struct command {
+	const char *name;
+	const char *summary; /* for the list of commands */
+	const char *notes;   /* further lines of its --help; NULL: none */
+	const struct schema *options;
+};
+
+extern const struct command commands[COMMAND_COUNT];
+
+/* The doctor's switches, by place in its table's target. */
+struct doctor_options {
+	bool json, hardware;
+};

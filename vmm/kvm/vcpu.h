@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vCPUs: one thread each, in KVM_RUN or parked.
+ *
+ * Pausing signals all first and then waits for all, so it takes as long as the slowest, not the sum.
+ * No signal handler is installed (the host process may be a node agent): the kick signal stays
+ * blocked in the thread and is let in only inside KVM_RUN by KVM_SET_SIGNAL_MASK (KVM API §4.21); a pending one makes
+ * KVM_RUN return EINTR at once, so a kick between the check and the ioctl is never lost.
+ *
+ * The exit path takes no lock and allocates nothing. Exits that need the machine (shutdown, reset,
+ * errors) are handed to `ops->stopped` once, after which the thread parks.
+ */
+#pragma once
+
+#include "vmm/kvm/kvm.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define VCPUS_MAX 64
+
+/* Why a vCPU stopped by itself. */
+enum vcpu_stop {
+	VCPU_STOP_NONE,
+	VCPU_STOP_SHUTDOWN,	  /* KVM_EXIT_SHUTDOWN: a triple fault */
+	VCPU_STOP_SYSTEM_EVENT,	  /* KVM_EXIT_SYSTEM_EVENT: see `detail` (PSCI on arm64) */
+	VCPU_STOP_INTERNAL_ERROR, /* KVM could not go on: `detail` is the suberror */
+	VCPU_STOP_ENTRY_FAILED,	  /* KVM_EXIT_FAIL_ENTRY: `detail` is the hardware reason */
+	VCPU_STOP_ERROR,	  /* KVM_RUN failed: `detail` is the errno */
+};
+
+struct vcpu;
+
+/* The machine's side. All are called on the vCPU's thread. `data` is little-endian, as the guest sees it. */
+struct vcpu_ops {
+	void (*mmio_read)(void *owner, uint64_t gpa, uint8_t *data, unsigned len);
+	void (*mmio_write)(void *owner, uint64_t gpa, const uint8_t *data, unsigned len);
+	void (*port_read)(void *owner, uint16_t port, uint8_t *data, unsigned len);
+	void (*port_write)(void *owner, uint16_t port, const uint8_t *data, unsigned len);
+	void (*stopped)(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail);
+	void (*enter)(
+		void *owner, struct vcpu *vcpu); /* first thing on the new thread; may be NULL */
+};
+
+/* Exit counters by reason, written by the vCPU's thread only, read by anyone (relaxed). */
+struct vcpu_counters {
+	_Atomic uint64_t exits, mmio, port, halt, interrupted, other;
+};
+
+struct vcpu {
+	struct vm *vm;
+	unsigned index; /* also the APIC id */
+	int fd;
+	struct kvm_run *run;
+	const struct vcpu_ops *ops;
+	void *owner;
+	pthread_t thread;
+	bool started;
+	struct vcpu_group *group;
+	struct vcpu_counters counters;
+};
+
+/* All vCPUs of a machine, and the gate they run behind. */
+struct vcpu_group {
+	struct vm *vm;
+	unsigned count;
+	struct vcpu *vcpus[VCPUS_MAX];
+	pthread_mutex_t lock; /* guards what is below, with the two conditions */
+	pthread_cond_t resumed, parked;
+	_Atomic bool hold; /* threads park while set */
+	bool quit;
+	unsigned parked_count;
+};
+
+void vcpu_group_init(struct vcpu_group *group, struct vm *vm);
+
+/* Add vCPU number group->count: created in KVM, its kvm_run mapped, no thread yet. */
+int vcpu_add(struct vcpu_group *group, const struct vcpu_ops *ops, void *owner, struct error *err);
+
+/* Start the threads, parked until vcpus_resume(). */
+int vcpus_start(struct vcpu_group *group, struct error *err);
+
+/* Let all run. */
+void vcpus_resume(struct vcpu_group *group);
+
+/* Returns when no vCPU is in KVM_RUN or in a callback. Never from a vCPU's own thread. */
+void vcpus_pause(struct vcpu_group *group);
+
+/* End and join the threads, close the descriptors, empty the group. */
+void vcpus_destroy(struct vcpu_group *group);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The description of one VM, as `run` takes it from flags and a JSON file.
+ *
+ * Both sources meet before they are checked: a flag becomes the JSON value that the file would have
+ * had, and one schema (config_schema.c) checks types, ranges and names of the whole, so that a flag
+ * and a key can never differ in meaning or in what they refuse.
+ */
+#pragma once
+
+#include "virtio/blk.h"
+#include "virtio/net.h"
+#include "vmm/base/error.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/schema.h"
+#include "vmm/memory/guest_memory.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MACHINE_DISKS_MAX 28 /* slots of bus 0 less the host bridge, vsock and some networks */
+#define MACHINE_NETS_MAX  28
+#define MACHINE_DEVICES_MAX                                                                        \
+	30 /* all PCI devices together: 31 slots beside the host bridge, one kept */
+#define MACHINE_CONFIG_SIZE	(1u << 20) /* the largest JSON file accepted */
+#define MACHINE_CMDLINE_SIZE	2048	   /* COMMAND_LINE_SIZE of x86 and arm64, with the NUL */
+#define MACHINE_CMDLINE_DEFAULT "console=ttyS0 panic=-1 reboot=t"
+
+struct disk_options {
+	char id[64];
+	char *path;
+	char *serial; /* NULL: the id */
+	bool readonly, discard;
+	enum blk_cache cache;
+	unsigned queues;
+	uint64_t iops, bps;
+};
+
+struct net_options {
+	char id[64];
+	char *tap;
+	int fd; /* -1: none */
+	uint8_t mac[6];
+	bool mac_given; /* else the machine derives it: net_derive_mac() */
+	unsigned mtu;	/* 0: as the tap says */
+	unsigned queues;
+	bool vhost;
+	uint64_t pps, bps;
+};
+
+enum console_kind { CONSOLE_STDIO, CONSOLE_OFF, CONSOLE_FILE, CONSOLE_SOCKET };
+enum seccomp_mode { SECCOMP_ON, SECCOMP_OFF, SECCOMP_LOG };
+
+struct machine_config {
+	char name[64];
+	char *kernel, *initrd;
+	char *cmdline; /* NULL: the default */
+	char *append;  /* NULL: nothing */
+	unsigned cpus, cpus_max;
+	char *cpu_model;
+	uint64_t memory, memory_max;
+	enum memory_pages hugepages;
+	bool prealloc;
+	unsigned disk_count, net_count;
+	struct disk_options disks[MACHINE_DISKS_MAX];
+	struct net_options nets[MACHINE_NETS_MAX];
+	uint64_t vsock_cid; /* 0: no vsock */
+	char *vsock_socket;
+	char *control; /* NULL: none */
+	enum console_kind console;
+	char *console_path;
+	bool paused;
+	enum seccomp_mode seccomp;
+	enum log_level log_level;
+	char *log_file, *metrics_file;
+};
+
+/* Names, types, ranges, defaults and help of all of the above: the options of `run`, the keys of the file. */
+extern const struct schema machine_config_schema[];
+
+/*
+ * The options of `run` (argv without the subcommand), merged over the file that --config names.
+ * Sets *help, and nothing else, where help is asked for. Free the configuration after success only.
+ */
+int machine_config_from_args(
+	struct machine_config *config, int argc, char *const *argv, bool *help, struct error *err);
+
+/* One JSON object, checked whole. Free the configuration after success only. */
+int machine_config_from_json(
+	struct machine_config *config, const json_t *object, struct error *err);
+
+/* Parse a JSON text as a file would be; `name` is what messages call it. A new reference in *out. */
+int machine_config_parse(
+	const char *text, size_t size, const char *name, json_t **out, struct error *err);
+
+/* What no key can say alone: ids and paths that clash, devices that do not fit. Used by the above. */
+int machine_config_check(struct machine_config *config, struct error *err);
+
+void machine_config_free(struct machine_config *config);
+
+/* The kernel command line as the guest gets it: default or given, plus root= and what was appended. Caller frees. */
+char *machine_config_cmdline(const struct machine_config *config);

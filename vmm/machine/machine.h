@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual machine, from configuration to end.
+ *
+ *   machine_create()  devices opened and locked, RAM mapped, buses built: everything that can be
+ *                     refused is refused here, before anything runs
+ *   machine_run()     power on (VM, vCPUs, kernel loaded), the main loop, until the guest ends
+ *   machine_destroy()
+ *
+ * A guest reset is a power-off and a power-on by the same code: the KVM side is thrown away and
+ * built anew, the host side (open disks, sockets, RAM) stays.
+ *
+ * Threads: all functions on the main thread, but for machine_request().
+ */
+#pragma once
+
+#include "vmm/base/error.h"
+#include "vmm/base/loop.h"
+#include "vmm/machine/config.h"
+
+struct machine;
+
+enum machine_exit {
+	MACHINE_EXIT_POWEROFF, /* the guest shut down */
+	MACHINE_EXIT_CRASH,    /* triple fault, KVM internal error */
+	MACHINE_EXIT_STOPPED,  /* ended from outside */
+	MACHINE_EXIT_FAILED,   /* the host failed it: *err says how */
+};
+
+/* What may be asked of a running machine, weakest first: a stronger request overtakes a weaker one. */
+enum machine_request {
+	MACHINE_REQUEST_NONE,
+	MACHINE_REQUEST_RESET,
+	MACHINE_REQUEST_POWEROFF,
+	MACHINE_REQUEST_CRASH,
+	MACHINE_REQUEST_STOP,
+	MACHINE_REQUEST_FAIL,
+};
+
+/* The configuration must outlive the machine. */
+int machine_create(const struct machine_config *config, struct machine **out, struct error *err);
+void machine_destroy(struct machine *machine);
+
+/* Run to the end. Returns 0 with *how, or a negative errno (also in MACHINE_EXIT_FAILED) with *err. */
+int machine_run(struct machine *machine, enum machine_exit *how, struct error *err);
+
+/* Any thread, vCPUs included; carried out by the main loop. */
+void machine_request(struct machine *machine, enum machine_request request);
+
+/* Presses the ACPI power button. */
+void machine_press_power_button(struct machine *machine);
+
+/* Stop all vCPUs / let them go on. Pausing returns when none runs. Pauses nest. */
+void machine_pause(struct machine *machine);
+void machine_resume(struct machine *machine);
+
+/* The main loop, for the caller's own descriptors (signals). */
+struct loop *machine_loop(struct machine *machine);

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest RAM: mapping, huge pages, parallel preallocation and checked translation.
+ * See guest_memory.h for the contract.
+ */
+#include "vmm/memory/guest_memory.h"
+
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/mman.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+#define PREALLOC_THREADS_MAX 16
+#define PREALLOC_CHUNK	     MIB(64)
+
+static uint64_t page_alignment(enum memory_pages pages)
+{
+	return pages == MEMORY_PAGES_1G ? GIB(1) : MIB(2);
+}
+
+static int check_config(const struct guest_memory_config *config, struct error *err)
+{
+	uint64_t unit = config->pages == MEMORY_PAGES_1G   ? GIB(1)
+			: config->pages == MEMORY_PAGES_2M ? MIB(2)
+							   : KIB(4);
+	uint64_t end = 0;
+
+	BUG_ON(config->region_count == 0 || config->region_count > MEMORY_REGIONS_MAX);
+	for (unsigned i = 0; i < config->region_count; i++) {
+		const struct memory_region *r = &config->regions[i];
+
+		BUG_ON(r->size == 0 || r->gpa < end || r->gpa + r->size < r->gpa);
+		if (r->size % unit || r->gpa % unit)
+			return error_set(err, ERROR_BAD_REQUEST,
+				"cannot make guest memory of %" PRIu64
+				" bytes: with these huge pages each "
+				"part must be a multiple of %" PRIu64 " MiB",
+				r->size, unit >> 20);
+		end = r->gpa + r->size;
+	}
+	return 0;
+}
+
+static int map_failed(
+	const struct guest_memory_config *config, uint64_t size, int errnum, struct error *err)
+{
+	error_errno(err, errnum, "cannot get %" PRIu64 " MiB of guest memory from the host",
+		size >> 20);
+	if (config->pages == MEMORY_PAGES_2M || config->pages == MEMORY_PAGES_1G)
+		return error_hint(err,
+			"reserve huge pages in /sys/kernel/mm/hugepages, or use hugepages=thp");
+	return error_hint(err,
+		"use a smaller --memory, or see /proc/sys/vm/overcommit_memory and 'ulimit -v'");
+}
+
+/*
+ * Reserve more address space than needed, and put RAM at the first aligned place in it. The mapping is
+ * accounted (no MAP_NORESERVE), so that the host refuses now what it cannot give, by its overcommit rule.
+ */
+static int map_backing(const struct guest_memory_config *config, struct guest_memory *memory,
+	uint64_t size, struct error *err)
+{
+	uint64_t align = page_alignment(config->pages);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	uint8_t *start;
+
+	memory->mapping_size = size + align;
+	memory->mapping = mmap(NULL, memory->mapping_size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (memory->mapping == MAP_FAILED) {
+		memory->mapping = NULL;
+		return map_failed(config, size, errno, err);
+	}
+	/* The first region starts at a GPA that is itself aligned (checked by the caller's address map). */
+	start = (uint8_t *)align_up((uint64_t)(uintptr_t)memory->mapping, align);
+	if (config->pages == MEMORY_PAGES_2M || config->pages == MEMORY_PAGES_1G) {
+		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB |
+			(config->pages == MEMORY_PAGES_1G ? MAP_HUGE_1GB : MAP_HUGE_2MB);
+		if (mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+			return map_failed(config, size, errno, err);
+	} else {
+		/* Advice: a kernel without THP is not an error. */
+		madvise(start, size,
+			config->pages == MEMORY_PAGES_THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	}
+	for (unsigned i = 0; i < memory->region_count; i++) {
+		memory->regions[i].host = start;
+		start += memory->regions[i].size;
+	}
+	return 0;
+}
+
+struct prealloc {
+	uint8_t *start;
+	uint64_t size;
+	_Atomic uint64_t next; /* shared: the offset of the next chunk to take */
+	_Atomic int error;
+};
+
+static void *prealloc_worker(void *arg)
+{
+	struct prealloc *work = arg;
+
+	for (;;) {
+		uint64_t at = atomic_fetch_add(&work->next, PREALLOC_CHUNK);
+
+		if (at >= work->size || work->error)
+			return NULL;
+		if (madvise(work->start + at, min_u64(PREALLOC_CHUNK, work->size - at),
+			    MADV_POPULATE_WRITE) < 0)
+			work->error = errno;
+	}
+}
+
+/* Every thread faults in chunks of its own; the kernel's page zeroing is what takes the time. */
+static int prealloc(struct guest_memory *memory, struct error *err)
+{
+	struct prealloc work = {.start = memory->regions[0].host, .size = memory->size};
+	pthread_t threads[PREALLOC_THREADS_MAX];
+	unsigned wanted = (unsigned)min_u64((uint64_t)get_nprocs(), PREALLOC_THREADS_MAX);
+	unsigned started = 0;
+
+	wanted = (unsigned)min_u64(wanted, (work.size + PREALLOC_CHUNK - 1) / PREALLOC_CHUNK);
+	while (started + 1 < wanted &&
+		!pthread_create(&threads[started], NULL, prealloc_worker, &work))
+		started++;
+	prealloc_worker(&work);
+	for (unsigned i = 0; i < started; i++)
+		pthread_join(threads[i], NULL);
+	if (work.error) {
+		error_errno(err, work.error, "cannot preallocate %" PRIu64 " MiB of guest memory",
+			work.size >> 20);
+		return error_hint(err,
+			"the host has too little free memory; use prealloc=off or a smaller --memory");
+	}
+	return 0;
+}
+
+int guest_memory_create(
+	const struct guest_memory_config *config, struct guest_memory *memory, struct error *err)
+{
+	int ret = check_config(config, err);
+
+	if (ret < 0)
+		return ret;
+	memset(memory, 0, sizeof(*memory));
+	memory->region_count = config->region_count;
+	memory->pages = config->pages;
+	for (unsigned i = 0; i < config->region_count; i++) {
+		memory->regions[i] = config->regions[i];
+		memory->size += config->regions[i].size;
+	}
+	ret = map_backing(config, memory, memory->size, err);
+	if (ret == 0 && config->prealloc)
+		ret = prealloc(memory, err);
+	if (ret < 0)
+		guest_memory_destroy(memory);
+	return ret;
+}
+
+void guest_memory_destroy(struct guest_memory *memory)
+{
+	if (memory->mapping)
+		munmap(memory->mapping, memory->mapping_size);
+	memset(memory, 0, sizeof(*memory));
+}
+
+uint8_t *guest_memory_view(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+	for (unsigned i = 0; i < memory->region_count; i++) {
+		const struct memory_region *r = &memory->regions[i];
+		uint64_t offset = gpa - r->gpa;
+
+		if (gpa >= r->gpa && offset < r->size)
+			return len && len <= r->size - offset ? r->host + offset : NULL;
+	}
+	return NULL;
+}
+
+bool guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *data, size_t len)
+{
+	const uint8_t *view = guest_memory_view(memory, gpa, len);
+
+	if (view)
+		memcpy(data, view, len);
+	return view;
+}
+
+bool guest_memory_write(
+	const struct guest_memory *memory, uint64_t gpa, const void *data, size_t len)
+{
+	uint8_t *view = guest_memory_view(memory, gpa, len);
+
+	if (view)
+		memcpy(view, data, len);
+	return view;
+}
+
+bool guest_memory_zero(const struct guest_memory *memory, uint64_t gpa, size_t len)
+{
+	uint8_t *view = guest_memory_view(memory, gpa, len);
+
+	if (view)
+		memset(view, 0, len);
+	return view;
+}

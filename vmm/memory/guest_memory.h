@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest RAM: a few regions of guest physical address space (GPA), backed by one host mapping.
+ *
+ * The mapping is placed so that host and guest addresses are congruent modulo 2 MiB (1 GiB with
+ * 1 GiB pages): only then can the kernel back the guest with huge pages, and the second-level page
+ * tables map them whole. Regions are the parts that the architecture's address map leaves around its
+ * holes (x86_64: below 3 GiB and from 4 GiB up).
+ *
+ * Nothing outside this floor turns a GPA into a pointer but guest_memory_view() and its helpers:
+ * they answer NULL or false for every range that is not wholly inside one region. The memory behind
+ * a view is shared with running vCPUs: read each field once into a local, check the local, use the
+ * local. The regions do not change while vCPUs run; views stay valid until guest_memory_destroy().
+ * All functions but create and destroy are thread-safe.
+ */
+#pragma once
+
+#include "vmm/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum memory_pages {
+	MEMORY_PAGES_THP, /* anonymous, transparent huge pages asked for */
+	MEMORY_PAGES_OFF, /* anonymous, 4 KiB pages only */
+	MEMORY_PAGES_2M,  /* hugetlb: the host must have reserved them */
+	MEMORY_PAGES_1G,
+};
+
+struct memory_region {
+	uint64_t gpa;
+	uint64_t size; /* bytes, a multiple of 4 KiB */
+	uint8_t *host;
+};
+
+#define MEMORY_REGIONS_MAX 4
+
+struct guest_memory {
+	unsigned region_count;
+	struct memory_region regions[MEMORY_REGIONS_MAX]; /* ascending by gpa, not overlapping */
+	uint64_t size;					  /* sum of the regions */
+	enum memory_pages pages;
+	void *mapping; /* what munmap gets */
+	size_t mapping_size;
+};
+
+/* What to make: the regions' gpa and size are filled in by the caller (see arch), host is ignored. */
+struct guest_memory_config {
+	unsigned region_count;
+	struct memory_region regions[MEMORY_REGIONS_MAX];
+	enum memory_pages pages;
+	bool prealloc; /* populate every page now, on several threads */
+};
+
+int guest_memory_create(
+	const struct guest_memory_config *config, struct guest_memory *memory, struct error *err);
+void guest_memory_destroy(struct guest_memory *memory);
+
+/* The host address of [gpa, gpa+len), or NULL when any byte of it is not RAM. len 0 is refused. */
+uint8_t *guest_memory_view(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
+
+/* Copy in or out; false (and nothing copied) when the range is not RAM. */
+bool guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *data, size_t len);
+bool guest_memory_write(
+	const struct guest_memory *memory, uint64_t gpa, const void *data, size_t len);
+bool guest_memory_zero(const struct guest_memory *memory, uint64_t gpa, size_t len);
