@@ -222,11 +222,10 @@ void blk_queue_kicked(struct device_queue *dq)
 	struct descriptor_chain chain = {
 		.segments = bq->scratch, .capacity = ARRAY_SIZE(bq->scratch)};
 
-	do {
-		virtqueue_disable_kicks(&dq->ring);
-		while (device_queue_pop(dq, &chain))
-			blk_request_take(bq, &chain);
-	} while (device_queue_usable(dq) && virtqueue_enable_kicks(&dq->ring));
+	virtqueue_disable_kicks(&dq->ring);
+	while (device_queue_pop(dq, &chain))
+		blk_request_take(bq, &chain);
+	device_queue_rest(dq);
 }
 
 void blk_queue_idle(struct blk_queue *bq)

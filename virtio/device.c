@@ -110,6 +110,7 @@ static int prepare_threads(struct virtio_device *dev, struct error *err)
 				(unsigned)(thread - dev->threads) & 0xff);
 			thread->enter = dev->thread_enter;
 			thread->enter_arg = dev->thread_enter_arg;
+			thread->spins = true;
 			ret = loop_thread_start(thread, name, dev->loop_entries, err);
 			if (ret < 0)
 				return ret;
@@ -150,6 +151,32 @@ static void kicked(struct loop_poll *poll, uint32_t revents)
 		dq->device->ops->queue_kicked(dq);
 }
 
+static struct device_queue *watched(const struct loop_watch *watch)
+{
+	return container_of(watch, struct device_queue, chains);
+}
+
+static bool look_for_chains(const struct loop_watch *watch)
+{
+	return virtqueue_has_chains(&watched(watch)->ring);
+}
+
+static bool ask_for_kicks(struct loop_watch *watch)
+{
+	return virtqueue_enable_kicks(&watched(watch)->ring);
+}
+
+static void chains_came(struct loop_watch *watch)
+{
+	kicked(&watched(watch)->kick, 0);
+}
+
+void device_queue_rest(struct device_queue *dq)
+{
+	if (device_queue_usable(dq))
+		loop_watch_start(dq->loop, &dq->chains);
+}
+
 static void start_queue(struct loop_job *job)
 {
 	struct device_queue *dq = container_of(job, struct device_queue, start_job);
@@ -165,6 +192,9 @@ static void start_queue(struct loop_job *job)
 	dq->kick.fd = dq->kick_fd;
 	dq->kick.events = POLLIN;
 	dq->kick.ready = kicked;
+	dq->chains.look = look_for_chains;
+	dq->chains.arm = ask_for_kicks;
+	dq->chains.run = chains_came;
 	loop_poll_start(dq->loop, &dq->kick);
 	/* The driver may have queued chains before its kicks could reach us. */
 	if (device_queue_usable(dq))
@@ -218,6 +248,7 @@ static void stop_queue(struct loop_job *job)
 		dq->device->ops->queue_stop(dq);
 	else
 		loop_poll_stop(&dq->kick, kick_released);
+	loop_watch_stop(dq->loop, &dq->chains);
 }
 
 void device_queue_stopped(struct device_queue *dq)

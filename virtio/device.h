@@ -62,8 +62,9 @@ struct device_queue {
 	struct loop *loop;   /* set once the I/O thread runs */
 	_Atomic int kick_fd; /* eventfd, the ioeventfd's other end; -1 until first activation */
 	struct loop_poll kick;
-	bool external; /* the kernel serves it (vhost): kicks are not polled here */
-	bool running;  /* between queue_start and device_queue_stopped; loop thread only */
+	struct loop_watch chains; /* watched while the queue is served: kicks are off then */
+	bool external;		  /* the kernel serves it (vhost): kicks are not polled here */
+	bool running; /* between queue_start and device_queue_stopped; loop thread only */
 	bool stopping;
 
 	/* Registers, written by the driver before DRIVER_OK, under device->lock, frozen after it. */
@@ -142,6 +143,12 @@ void virtio_device_destroy(struct virtio_device *dev);
 
 /* virtqueue_pop() that breaks the device on a violation: true when a chain was taken. */
 bool device_queue_pop(struct device_queue *dq, struct descriptor_chain *chain);
+
+/*
+ * The queue was served until it was empty: call queue_kicked when there is more, by looking as long as
+ * the thread is awake, by a kick when it sleeps. Kicks should be off (virtqueue_disable_kicks).
+ */
+void device_queue_rest(struct device_queue *dq);
 
 /* Interrupt the driver for what was pushed, if it wants one. Call once a batch. */
 void device_queue_signal(struct device_queue *dq);

@@ -156,12 +156,12 @@ void net_tx_run(struct net_pair *pair)
 	if (!device_queue_usable(dq))
 		return;
 	virtqueue_disable_kicks(&dq->ring);
-	do {
-		wait = send_all(pair, &turn);
-		device_queue_signal(dq);
-	} while (!wait && device_queue_usable(dq) && virtqueue_enable_kicks(&dq->ring));
+	wait = send_all(pair, &turn);
+	device_queue_signal(dq);
 	if (wait)
 		loop_timer_set(dq->loop, &pair->tx.timer, wait);
+	else
+		device_queue_rest(dq);
 }
 
 static void due(struct loop_timer *timer)

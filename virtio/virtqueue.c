@@ -230,6 +230,11 @@ bool virtqueue_enable_kicks(struct virtqueue *q)
 	return load_acquire(&q->avail->idx) != q->next_avail;
 }
 
+bool virtqueue_has_chains(const struct virtqueue *q)
+{
+	return !q->fault && load_acquire(&q->avail->idx) != q->next_avail;
+}
+
 /* Copy between `data` and `count` segments, from byte `offset` of the segments on. */
 static size_t copy_segments(const struct iovec *segments, unsigned count, size_t offset,
 	uint8_t *data, size_t len, bool to_guest)

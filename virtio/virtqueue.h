@@ -84,6 +84,9 @@ bool virtqueue_needs_interrupt(struct virtqueue *q);
 void virtqueue_disable_kicks(struct virtqueue *q);
 bool virtqueue_enable_kicks(struct virtqueue *q);
 
+/* Whether there is a chain to take: one load, for those who look often. False for a broken queue. */
+bool virtqueue_has_chains(const struct virtqueue *q);
+
 /* Copy between a plain buffer and the readable / writable part of a chain from byte `offset` on.
  * Returns the bytes copied: less than `len` when the chain is shorter. */
 size_t chain_read(const struct descriptor_chain *chain, size_t offset, void *data, size_t len);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The event loop: nothing posted is lost, timers fire in order and never early, polls stop cleanly. */
 #include "vmm/base/loop.h"
+#include "vmm/base/spin.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
@@ -264,6 +265,119 @@ START_TEST(a_call_returns_after_it_ran_on_the_loops_thread)
 }
 END_TEST
 
+/* ---- watches ---- */
+
+/* A ring's index that another thread moves on, and the kick that it owes a sleeper. */
+struct changing {
+	struct loop_watch watch;
+	struct loop_poll kick;
+	struct loop *loop;
+	_Atomic unsigned produced;
+	_Atomic bool asked;
+	unsigned consumed, runs;
+};
+
+static bool changed(const struct loop_watch *watch)
+{
+	const struct changing *c = container_of(watch, struct changing, watch);
+
+	return atomic_load(&c->produced) != c->consumed;
+}
+
+static bool ask(struct loop_watch *watch)
+{
+	struct changing *c = container_of(watch, struct changing, watch);
+
+	atomic_store(&c->asked, true);
+	return changed(watch);
+}
+
+static void consume(struct changing *c)
+{
+	c->consumed = atomic_load(&c->produced);
+	loop_watch_start(c->loop, &c->watch);
+	if (c->consumed == POSTS)
+		loop_stop(c->loop);
+}
+
+static void run_watch(struct loop_watch *watch)
+{
+	struct changing *c = container_of(watch, struct changing, watch);
+
+	ck_assert(changed(watch));
+	c->runs++;
+	consume(c);
+}
+
+static void kick_came(struct loop_poll *poll, uint32_t revents)
+{
+	(void)revents;
+	consume(container_of(poll, struct changing, kick));
+}
+
+static void *produce(void *arg)
+{
+	struct changing *c = arg;
+	uint64_t one = 1;
+
+	for (unsigned i = 0; i < POSTS; i++) {
+		atomic_fetch_add(&c->produced, 1);
+		if (atomic_exchange(&c->asked, false))
+			ck_assert_int_eq(write(c->kick.fd, &one, sizeof(one)), sizeof(one));
+		if (i % 1000 == 0)
+			usleep(300); /* longer than anybody spins */
+		for (unsigned pause = 0; pause < 20; pause++)
+			spin_pause();
+	}
+	return NULL;
+}
+
+START_TEST(a_watch_misses_no_change_whether_the_loop_looks_or_sleeps)
+{
+	struct changing c = {.loop = loop};
+	pthread_t producer;
+
+	if (_i)
+		loop_spin(loop);
+	c.kick.fd = eventfd(0, EFD_NONBLOCK);
+	c.kick.events = POLLIN;
+	c.kick.ready = kick_came;
+	c.watch.look = changed;
+	c.watch.arm = ask;
+	c.watch.run = run_watch;
+	loop_poll_start(loop, &c.kick);
+	loop_watch_start(loop, &c.watch);
+	pthread_create(&producer, NULL, produce, &c);
+	ck_assert_int_eq(loop_run(loop, &err), 0);
+	pthread_join(producer, NULL);
+	ck_assert_uint_eq(c.consumed, POSTS);
+	close(c.kick.fd);
+}
+END_TEST
+
+static void stop_at_timer(struct loop_timer *timer)
+{
+	(void)timer;
+	loop_stop(loop);
+}
+
+START_TEST(a_watch_that_was_stopped_does_not_run)
+{
+	struct changing c = {.loop = loop, .produced = 1};
+	struct loop_timer end = {.fire = stop_at_timer};
+
+	c.watch.look = changed;
+	c.watch.arm = ask;
+	c.watch.run = run_watch;
+	loop_watch_start(loop, &c.watch);
+	loop_watch_stop(loop, &c.watch);
+	loop_timer_set(loop, &end, now_ns() + 1000000);
+	ck_assert_int_eq(loop_run(loop, &err), 0);
+	ck_assert_uint_eq(c.runs, 0);
+	ck_assert(!c.asked);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("loop");
@@ -280,6 +394,8 @@ int main(void)
 	tcase_add_test(tc, a_deferred_job_runs_once_for_all_that_asked_in_the_round);
 	tcase_add_test(tc, a_ring_refuses_operations_that_the_monitor_never_uses);
 	tcase_add_test(tc, a_call_returns_after_it_ran_on_the_loops_thread);
+	tcase_add_loop_test(tc, a_watch_misses_no_change_whether_the_loop_looks_or_sleeps, 0, 2);
+	tcase_add_test(tc, a_watch_that_was_stopped_does_not_run);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

@@ -8,16 +8,20 @@
  *
  * Posted jobs form a lock-free stack: the poster that finds it empty wakes the loop through an
  * eventfd, the loop takes the whole stack and runs it in the order of posting.
+ *
+ * While a loop spins nothing enters the kernel: completions show in the ring's memory, and what the
+ * kernel wants to do on this thread first shows as IORING_SQ_TASKRUN.
  */
 #include "vmm/base/loop.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/spin.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -33,13 +37,30 @@ struct loop {
 	_Atomic(struct loop_job *) jobs; /* shared: pushed by any thread, taken by the loop */
 	struct loop_job *deferred;	 /* for the end of the round */
 	struct loop_job deferred_end; /* ends that list, so that `next` is NULL only outside it */
+	struct loop_watch *watches;
+	unsigned requests,
+		polls; /* that the kernel holds; of these, polls that may last for ever */
+	bool spins;
+	struct spin idle, busy; /* waits for others only, and waits for requests of our own too */
 };
+
+/* To look for what another thread does needs a CPU for that thread. */
+static bool can_spin(void)
+{
+	static _Atomic int cpus;
+	cpu_set_t set;
+
+	if (!cpus)
+		cpus = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
+	return cpus > 1;
+}
 
 static int open_ring(struct io_uring *ring, unsigned entries)
 {
 	static const unsigned tries[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED,
-		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_R_DISABLED,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
 		IORING_SETUP_R_DISABLED,
 	};
 	int ret = -EINVAL;
@@ -134,6 +155,7 @@ int loop_create(struct loop **out, unsigned entries, struct error *err)
 			"the container's seccomp profile and RLIMIT_MEMLOCK");
 	}
 	restrict_ring(&loop->ring);
+	can_spin(); /* asked for now, remembered for threads of a process under a filter */
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->wake_fd < 0) {
 		ret = error_errno(err, errno, "cannot create an eventfd");
@@ -146,6 +168,11 @@ int loop_create(struct loop **out, unsigned entries, struct error *err)
 	loop->deferred = &loop->deferred_end;
 	*out = steal_ptr(&loop);
 	return 0;
+}
+
+void loop_spin(struct loop *loop)
+{
+	loop->spins = can_spin();
 }
 
 void loop_destroy(struct loop *loop)
@@ -204,6 +231,28 @@ static void run_deferred(struct loop *loop)
 	}
 }
 
+void loop_watch_start(struct loop *loop, struct loop_watch *watch)
+{
+	if (watch->on)
+		return;
+	watch->on = true;
+	watch->next = loop->watches;
+	loop->watches = watch;
+}
+
+void loop_watch_stop(struct loop *loop, struct loop_watch *watch)
+{
+	if (!watch->on)
+		return;
+	watch->on = false;
+	for (struct loop_watch **at = &loop->watches; *at; at = &(*at)->next) {
+		if (*at == watch) {
+			*at = watch->next;
+			break;
+		}
+	}
+}
+
 struct call {
 	struct loop_job job;
 	void (*fn)(void *arg);
@@ -230,12 +279,6 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 	sem_destroy(&call.done);
 }
 
-void loop_submit(struct loop *loop)
-{
-	/* -EBUSY: the completion queue is full; what stays queued goes with the next wait. */
-	io_uring_submit(&loop->ring);
-}
-
 struct io_uring_sqe *loop_sqe(struct loop *loop)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
@@ -245,6 +288,7 @@ struct io_uring_sqe *loop_sqe(struct loop *loop)
 		sqe = io_uring_get_sqe(&loop->ring);
 	}
 	BUG_ON(!sqe);
+	loop->requests++;
 	return sqe;
 }
 
@@ -255,6 +299,7 @@ static void poll_arm(struct loop_poll *poll)
 	io_uring_prep_poll_multishot(sqe, poll->fd, poll->events);
 	loop_bind(sqe, &poll->op);
 	poll->armed = true;
+	poll->loop->polls++;
 }
 
 static void poll_end(struct loop_poll *poll)
@@ -267,8 +312,10 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 {
 	struct loop_poll *poll = container_of(op, struct loop_poll, op);
 
-	if (!(flags & IORING_CQE_F_MORE))
+	if (!(flags & IORING_CQE_F_MORE)) {
 		poll->armed = false;
+		poll->loop->polls--;
+	}
 	if (!poll->wanted) {
 		poll_end(poll);
 		return;
@@ -363,7 +410,7 @@ static void fire_timers(struct loop *loop)
 }
 
 /* Submit what is queued and wait for a completion or the nearest timer, in one system call. */
-static int wait_events(struct loop *loop)
+static int sleep_for_events(struct loop *loop)
 {
 	struct io_uring_cqe *cqe;
 	struct __kernel_timespec ts;
@@ -378,6 +425,62 @@ static int wait_events(struct loop *loop)
 	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
 }
 
+/* Whether there is something to do, from what memory shows. */
+static bool look(const struct loop *loop)
+{
+	unsigned flags = __atomic_load_n(loop->ring.sq.kflags, __ATOMIC_RELAXED);
+
+	if (io_uring_cq_ready(&loop->ring) || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+		return true;
+	for (const struct loop_watch *watch = loop->watches; watch; watch = watch->next)
+		if (watch->look(watch))
+			return true;
+	return false;
+}
+
+static bool look_for_a_while(struct loop *loop, uint64_t start)
+{
+	uint64_t end = start + SPIN_MAX_NS;
+
+	if (loop->timers)
+		end = min_u64(end, loop->timers->deadline_ns);
+	if (io_uring_sq_ready(&loop->ring))
+		io_uring_submit_and_get_events(&loop->ring);
+	do {
+		if (look(loop))
+			return true;
+		spin_pause();
+	} while (now_ns() < end);
+	return false;
+}
+
+/* Ask every watch to wake us. True when one has something already. */
+static bool arm_watches(struct loop *loop)
+{
+	bool changed = false;
+
+	for (struct loop_watch *watch = loop->watches; watch; watch = watch->next)
+		changed |= watch->arm(watch);
+	return changed;
+}
+
+static int wait_events(struct loop *loop)
+{
+	/* Polls stay for ever: what is beyond them is I/O, whose end has a rhythm of its own. */
+	struct spin *spin = loop->requests > loop->polls ? &loop->busy : &loop->idle;
+	uint64_t start;
+	bool seen;
+	int ret;
+
+	if (!loop->spins)
+		return arm_watches(loop) ? 0 : sleep_for_events(loop);
+	start = now_ns();
+	seen = spin_worthwhile(spin) && look_for_a_while(loop, start);
+	ret = seen || arm_watches(loop) ? 0 : sleep_for_events(loop);
+	spin_learn(spin, now_ns() - start, seen);
+	return ret;
+}
+
 static void handle_completions(struct loop *loop)
 {
 	struct io_uring_cqe *cqe;
@@ -388,7 +491,25 @@ static void handle_completions(struct loop *loop)
 		uint32_t flags = cqe->flags;
 
 		io_uring_cqe_seen(&loop->ring, cqe);
+		if (!(flags & IORING_CQE_F_MORE))
+			loop->requests--;
 		op->done(op, res, flags);
+	}
+}
+
+static void run_watches(struct loop *loop)
+{
+	struct loop_watch *watch = loop->watches;
+
+	while (watch) {
+		if (watch->look(watch)) {
+			loop_watch_stop(loop, watch);
+			watch->run(
+				watch); /* may start and stop any, itself included: from the front again */
+			watch = loop->watches;
+		} else {
+			watch = watch->next;
+		}
 	}
 }
 
@@ -409,53 +530,9 @@ int loop_run(struct loop *loop, struct error *err)
 			return error_errno(err, -ret, "the event loop cannot wait for events");
 		fire_timers(loop);
 		handle_completions(loop);
+		run_watches(loop);
 		run_deferred(loop);
 	}
 	atomic_store(&loop->stop, false);
 	return 0;
-}
-
-static void *thread_main(void *arg)
-{
-	struct loop_thread *t = arg;
-	struct error err;
-
-	pthread_setname_np(pthread_self(), t->name);
-	if (t->enter)
-		t->enter(t->enter_arg);
-	if (loop_run(t->loop, &err) < 0)
-		log_error("thread '%s': %s", t->name, err.text);
-	return NULL;
-}
-
-int loop_thread_start(struct loop_thread *t, const char *name, unsigned entries, struct error *err)
-{
-	sigset_t all, old;
-	int ret = loop_create(&t->loop, entries, err);
-
-	if (ret < 0)
-		return ret;
-	for (unsigned i = 0; i < sizeof(t->name); i++)
-		t->name[i] = '\0';
-	strncpy(t->name, name, sizeof(t->name) - 1);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&t->thread, NULL, thread_main, t);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret) {
-		loop_destroy(steal_ptr(&t->loop));
-		return error_errno(err, ret, "cannot start the thread '%s'", name);
-	}
-	t->running = true;
-	return 0;
-}
-
-void loop_thread_stop(struct loop_thread *t)
-{
-	if (!t->running)
-		return;
-	loop_stop(t->loop);
-	pthread_join(t->thread, NULL);
-	loop_destroy(steal_ptr(&t->loop));
-	t->running = false;
 }

@@ -6,7 +6,8 @@
  * polls, edge-triggered), calls posted by other threads, and the device's own reads and writes. One
  * io_uring_enter() both submits what the last round queued and waits for the next completion, so a
  * wake-up, its I/O and its completion share system calls. Timers cost no system call at all: the
- * nearest deadline is the wait's time-out.
+ * nearest deadline is the wait's time-out. A thread that is told to (loop_spin()) looks for the
+ * next event before it sleeps, where that has proved quicker: see spin.h.
  *
  * Threads: the ring belongs to the thread in loop_run() (IORING_SETUP_SINGLE_ISSUER); only
  * loop_post(), loop_call() and loop_stop() may be used from others. Callbacks run one at a time, on
@@ -61,6 +62,9 @@ struct loop_job {
 /* `entries`: depth of the submission queue; the completion queue is four times that. */
 int loop_create(struct loop **out, unsigned entries, struct error *err);
 
+/* Look for events before sleeping, where that has proved quicker (spin.h). Before loop_run(). */
+void loop_spin(struct loop *loop);
+
 /* Only when no thread is in loop_run(). Requests still in flight are cancelled by the kernel; their
  * `done` is not called. NULL is accepted. */
 void loop_destroy(struct loop *loop);
@@ -86,6 +90,28 @@ void loop_defer(struct loop *loop, struct loop_job *job);
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
 /*
+ * Something in memory that changes by itself (a ring that the guest fills) and can also be asked to
+ * wake us, which costs whoever does so. Zero it and set the functions before first use.
+ */
+struct loop_watch {
+	struct loop_watch *next;
+	bool on;
+	/* Has it changed? Called often, without side effects. */
+	bool (*look)(const struct loop_watch *watch);
+	/* The loop is about to sleep: ask to be woken. True when it has changed already. */
+	bool (*arm)(struct loop_watch *watch);
+	void (*run)(struct loop_watch *watch);
+};
+
+/*
+ * Call `run` once, when it has changed: the loop looks at it as long as it is awake and arms it before
+ * each sleep. What an armed watch wakes, the owner must watch by other means (an eventfd's poll). Watched
+ * already: nothing happens. The loop's own thread only.
+ */
+void loop_watch_start(struct loop *loop, struct loop_watch *watch);
+void loop_watch_stop(struct loop *loop, struct loop_watch *watch);
+
+/*
  * A cleared submission entry whose completion goes to `op`; prepare it with io_uring_prep_*() and
  * then bind it with loop_bind() (the prep helpers clear user_data). Never NULL: a full queue is
  * submitted first. It is submitted when the loop next waits.
@@ -95,9 +121,6 @@ static inline void loop_bind(struct io_uring_sqe *sqe, struct loop_op *op)
 {
 	io_uring_sqe_set_data(sqe, op);
 }
-
-/* Submit what is queued now, without waiting. Rarely needed. */
-void loop_submit(struct loop *loop);
 
 /* Watch `poll->fd`: set fd, events and ready, zero the rest. Edge-triggered, so an eventfd need not be read. */
 void loop_poll_start(struct loop *loop, struct loop_poll *poll);
@@ -117,12 +140,13 @@ struct loop_thread {
 	struct loop *loop;
 	pthread_t thread;
 	bool running;
+	bool spins; /* look before sleeping: for threads whose next event is often near */
 	void (*enter)(void *arg); /* run first on the new thread (seccomp filter), may be NULL */
 	void *enter_arg;
 	char name[16];
 };
 
-/* Create the loop and its thread; signals are blocked in it. Set `enter` before. */
+/* Create the loop and its thread; signals are blocked in it. Set `spins` and `enter` before. */
 int loop_thread_start(struct loop_thread *t, const char *name, unsigned entries, struct error *err);
 
 /* Stop, join, destroy the loop. Does nothing when not running. */
