@@ -58,9 +58,12 @@ class VM:
         return self.stderr.read().decode(errors="replace").strip()
 
     def tail(self):
-        """The console's last lines, for a reason that a person can use."""
-        text = self.output.decode(errors="replace").replace("\r", "")
-        return " | ".join(text.strip().splitlines()[-6:]) + (" || " + self.errors() if self.errors() else "")
+        """What a person needs of the console for a reason: where the guest's kernel went wrong, and the last lines."""
+        lines = self.output.decode(errors="replace").replace("\r", "").strip().splitlines()
+        fault = next((i for i, line in enumerate(lines) if re.search(r"BUG:|Oops|fault|Kernel panic", line)), len(lines))
+        shown = lines[fault:fault + 14]
+        shown += lines[max(fault + 14, len(lines) - 6):] if shown else lines[-6:]
+        return " | ".join(shown) + (" || " + self.errors() if self.errors() else "")
 
     def read_some(self, deadline):
         left = deadline - time.monotonic()
