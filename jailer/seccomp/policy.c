@@ -70,7 +70,7 @@ const struct policy_rule policy_rules[] = {
 	{"fdatasync", POLICY_MAIN | POLICY_IO, ANY, "flush"},
 	{"fstat", POLICY_MAIN | POLICY_IO, ANY, "a disk's present size"},
 	{"newfstatat", POLICY_MAIN | POLICY_IO, ANY, "a disk's present size"},
-	{"lseek", POLICY_MAIN | POLICY_IO, ANY, "a block device's size"},
+	{"lseek", POLICY_MAIN | POLICY_IO, ANY, "a block device's size, a kernel file's holes"},
 	{"fcntl", POLICY_MAIN | POLICY_IO, ANY, "locks, non-blocking mode"},
 
 	/* KVM: vCPUs run and route interrupts; the main thread also builds the machine anew at a reset. */

@@ -5,6 +5,7 @@
 #include "vmm/base/util.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,6 +23,13 @@ void test_file_write(const struct test_file *file, const void *data, size_t len)
 {
 	ck_assert_int_eq(ftruncate(file->fd, 0), 0);
 	ck_assert_int_eq(pwrite(file->fd, data, len, 0), (ssize_t)len);
+}
+
+void test_file_dig(const struct test_file *file, size_t offset, size_t len)
+{
+	ck_assert_int_eq(fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				 (off_t)offset, (off_t)len),
+		0);
 }
 
 void test_file_close(struct test_file *file)
@@ -45,7 +53,12 @@ void test_ram_create(struct guest_memory *memory, struct kernel_ram *ram)
 
 void test_ram_soil(const struct guest_memory *memory)
 {
-	memset(memory->regions[0].host, RAM_DIRT, memory->regions[0].size);
+	test_ram_soil_range(memory, 0, RAM_SIZE);
+}
+
+void test_ram_soil_range(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+	memset(guest_memory_view(memory, gpa, len), RAM_DIRT, len);
 }
 
 bool test_ram_untouched(const struct guest_memory *memory, uint64_t gpa, uint64_t len)

@@ -20,11 +20,14 @@ struct test_file {
 void test_file_create(struct test_file *file, const void *data, size_t len);
 void test_file_write(
 	const struct test_file *file, const void *data, size_t len); /* all of it, anew */
+/* Take a range's bytes away: a hole, where there are whole pages. */
+void test_file_dig(const struct test_file *file, size_t offset, size_t len);
 void test_file_close(struct test_file *file);
 
 /* RAM_SIZE bytes of dirt; the kernel may have what is above RAM_START. */
 void test_ram_create(struct guest_memory *memory, struct kernel_ram *ram);
 void test_ram_soil(const struct guest_memory *memory);
+void test_ram_soil_range(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 /* Whether [gpa, gpa+len) is as test_ram_soil() left it. */
 bool test_ram_untouched(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 

@@ -127,6 +127,119 @@ START_TEST(fresh_ram_is_not_cleared_again)
 }
 END_TEST
 
+/* ---- sparse files ---- */
+
+/* The image anew, with zeros in its data's midst that no section header tells of. Its bytes from `start` to `end`. */
+static void build_zeros(size_t *start, size_t *end)
+{
+	*start = offsetof(struct test_elf, data) + ELF_DATA_SIZE;
+	*end = *start + ELF_BSS_SIZE;
+	elf.header.e_shnum = 0;
+	memset((uint8_t *)&elf + *start, 0, *end - *start);
+}
+
+/* The file with a hole where it has zeros: whole pages only, as file systems have it. */
+static void save_sparse(size_t *start, size_t *end)
+{
+	build_zeros(start, end);
+	*start = align_up(*start, 4096);
+	*end = align_down(*end, 4096);
+	test_file_write(&tf, &elf, sizeof(elf));
+	test_file_dig(&tf, *start, *end - *start);
+}
+
+START_TEST(a_sparse_file_is_loaded_like_a_dense_one_into_dirty_ram)
+{
+	_cleanup_free_ uint8_t *dense = malloc(RAM_SIZE);
+	struct kernel_image image;
+	size_t start, end;
+
+	build_zeros(&start, &end);
+	save_and_load(&image);
+	memcpy(dense, guest_memory_view(&memory, 0, RAM_SIZE), RAM_SIZE);
+	test_ram_soil(&memory);
+	save_sparse(&start, &end);
+	ck_assert_msg(load(&image) == 0, "%s", err.text);
+	ck_assert(!memcmp(dense, guest_memory_view(&memory, 0, RAM_SIZE), RAM_SIZE));
+}
+END_TEST
+
+START_TEST(the_hole_of_a_sparse_file_is_not_read)
+{
+	uint64_t gpa = ELF_DATA_GPA - offsetof(struct test_elf, data);
+	struct kernel_image image;
+	size_t start, end;
+
+	save_sparse(&start, &end);
+	ram.fresh = true; /* so that RAM keeps its dirt where nothing is read */
+	ck_assert_msg(load(&image) == 0, "%s", err.text);
+	ck_assert(test_ram_untouched(&memory, gpa + start, end - start));
+	ck_assert(zeros(gpa + start - 1, 1));
+	ck_assert(zeros(gpa + end, 1));
+}
+END_TEST
+
+static void load_range(const uint8_t *bytes, size_t size, size_t offset, size_t len)
+{
+	struct boot_file file;
+
+	ck_assert_int_eq(boot_file_open(&file, "kernel", tf.path, &err), 0);
+	ck_assert_uint_eq(file.size, size);
+	test_ram_soil_range(&memory, MIB(2) - 64, len + 128);
+	ck_assert_int_eq(kernel_ram_load(&ram, &file, offset, MIB(2), len, &err), 0);
+	boot_file_close(&file);
+	ck_assert(!len || !memcmp(guest_memory_view(&memory, MIB(2), len), bytes + offset, len));
+	ck_assert(test_ram_untouched(&memory, MIB(2) - 64, 64));
+	ck_assert(test_ram_untouched(&memory, MIB(2) + len, 64));
+}
+
+START_TEST(whatever_holes_a_file_has_each_range_of_it_is_loaded_whole)
+{
+	const size_t size = MIB(2);
+	_cleanup_free_ uint8_t *bytes = malloc(size);
+
+	srand(1);
+	for (unsigned round = 0; round < 100; round++) {
+		memset(bytes, 0x33, size);
+		test_file_write(&tf, bytes, size);
+		/* Every third round many small ones: more than are looked at. */
+		for (unsigned i = 0; i < (round % 3 ? 10 : 60); i++) {
+			size_t at = (size_t)rand() % 512 * 4096;
+			size_t len = 4096 * (1 + (size_t)rand() % (round % 3 ? 64 : 4));
+
+			len = min_u64(len, size - at);
+			memset(bytes + at, 0, len);
+			test_file_dig(&tf, at, len);
+		}
+		load_range(bytes, size, 0, size);
+		for (unsigned i = 0; i < 10; i++) {
+			size_t offset = (size_t)rand() % size;
+
+			load_range(bytes, size, offset, (size_t)rand() % (size - offset));
+		}
+	}
+}
+END_TEST
+
+START_TEST(a_sparse_file_that_shrinks_gives_an_error)
+{
+	struct boot_file file;
+	size_t start, end;
+
+	save_sparse(&start, &end);
+	ck_assert_int_eq(boot_file_open(&file, "kernel", tf.path, &err), 0);
+	/* Into what was behind the hole, the hole, and what was before it. */
+	for (unsigned i = 0; i < 3; i++) {
+		const off_t sizes[] = {(off_t)end + 1, (off_t)end - 1, (off_t)start - 1};
+
+		ck_assert_int_eq(ftruncate(tf.fd, sizes[i]), 0);
+		ck_assert_int_lt(kernel_ram_load(&ram, &file, 0, MIB(2), sizeof(elf), &err), 0);
+		ck_assert_ptr_nonnull(strstr(err.text, "shrank while it was read"));
+	}
+	boot_file_close(&file);
+}
+END_TEST
+
 START_TEST(linux_starts_at_its_own_entry_and_others_by_pvh_where_they_have_it)
 {
 	struct kernel_image image;
@@ -446,6 +559,10 @@ int main(void)
 	tcase_add_test(tc, bss_is_zero_in_dirty_ram_behind_a_segment_and_in_its_midst);
 	tcase_add_test(tc, a_file_without_section_headers_is_loaded_byte_for_byte);
 	tcase_add_test(tc, fresh_ram_is_not_cleared_again);
+	tcase_add_test(tc, a_sparse_file_is_loaded_like_a_dense_one_into_dirty_ram);
+	tcase_add_test(tc, the_hole_of_a_sparse_file_is_not_read);
+	tcase_add_test(tc, whatever_holes_a_file_has_each_range_of_it_is_loaded_whole);
+	tcase_add_test(tc, a_sparse_file_that_shrinks_gives_an_error);
 	tcase_add_test(tc, linux_starts_at_its_own_entry_and_others_by_pvh_where_they_have_it);
 	tcase_add_test(tc, damaged_notes_are_passed_over);
 	tcase_add_test(tc, a_kernel_of_another_architecture_is_named);

@@ -90,5 +90,5 @@ int bzimage_load(const struct boot_file *file, const struct kernel_ram *ram,
 		.end = header->pref_address + header->init_size,
 		.entry = header->pref_address + ENTRY_64,
 	};
-	return boot_file_load(file, offset, ram->memory, image->start, size, err);
+	return kernel_ram_load(ram, file, offset, image->start, size, err);
 }

@@ -24,7 +24,6 @@
 #define SEGMENTS_MAX   32
 #define SECTIONS_MAX   512     /* of more, none is looked at */
 #define NOTES_SIZE_MAX 0x10000 /* Linux has 500 bytes */
-#define HOLE_MIN       KIB(64) /* smaller ones are cheaper to read than to leave out */
 #define HOLES_MAX      8
 
 #define XEN_NOTE_NAME	      "Xen"
@@ -256,7 +255,7 @@ static void add_hole(struct elf *elf, uint64_t vaddr, uint64_t size)
 {
 	const struct hole *last = elf->hole_count ? &elf->holes[elf->hole_count - 1] : NULL;
 
-	if (size < HOLE_MIN || vaddr + size < vaddr || elf->hole_count == HOLES_MAX)
+	if (size < BOOT_FILE_HOLE_MIN || vaddr + size < vaddr || elf->hole_count == HOLES_MAX)
 		return;
 	/* Linkers sort sections by address; what is not sorted is not worth the trouble. */
 	if (last && vaddr < last->vaddr + last->size)
@@ -295,15 +294,15 @@ static int load_segment(const struct elf *elf, const Elf64_Phdr *ph, const struc
 		if (elf->holes[i].vaddr < ph->p_vaddr || start < at || start > ph->p_filesz ||
 			elf->holes[i].size > ph->p_filesz - start)
 			continue;
-		ret = boot_file_load(elf->file, ph->p_offset + at, ram->memory, ph->p_paddr + at,
-			start - at, err);
+		ret = kernel_ram_load(
+			ram, elf->file, ph->p_offset + at, ph->p_paddr + at, start - at, err);
 		if (ret < 0)
 			return ret;
 		kernel_ram_clear(ram, ph->p_paddr + start, elf->holes[i].size);
 		at = start + elf->holes[i].size;
 	}
-	ret = boot_file_load(elf->file, ph->p_offset + at, ram->memory, ph->p_paddr + at,
-		ph->p_filesz - at, err);
+	ret = kernel_ram_load(
+		ram, elf->file, ph->p_offset + at, ph->p_paddr + at, ph->p_filesz - at, err);
 	if (ret == 0)
 		kernel_ram_clear(ram, ph->p_paddr + ph->p_filesz, ph->p_memsz - ph->p_filesz);
 	return ret;

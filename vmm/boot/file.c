@@ -12,6 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HOLE_TRIES                                                                                 \
+	8 /* each is two system calls; who leaves so many small holes leaves few large ones */
+
 int boot_file_error(const struct boot_file *file, struct error *err, const char *fmt, ...)
 {
 	char why[384];
@@ -77,14 +80,23 @@ int boot_file_read(
 	return 0;
 }
 
-int boot_file_load(const struct boot_file *file, uint64_t offset, const struct guest_memory *memory,
-	uint64_t gpa, uint64_t len, struct error *err)
+struct boot_file_hole boot_file_find_hole(
+	const struct boot_file *file, uint64_t offset, uint64_t len)
 {
-	uint8_t *view;
+	uint64_t at = offset, end = offset + len;
 
-	if (!len)
-		return 0;
-	view = guest_memory_view(memory, gpa, len);
-	BUG_ON(!view);
-	return boot_file_read(file, offset, view, len, err);
+	for (unsigned tries = 0; tries < HOLE_TRIES && at < end; tries++) {
+		off_t start = lseek(file->fd, (off_t)at, SEEK_HOLE), data;
+
+		if (start < (off_t)at || (uint64_t)start >= end)
+			break;
+		/* What a file ends with is no hole here: only reading it tells a hole from a file that shrank. */
+		data = lseek(file->fd, start, SEEK_DATA);
+		if (data <= start)
+			break;
+		at = min_u64((uint64_t)data, end);
+		if (at - (uint64_t)start >= BOOT_FILE_HOLE_MIN)
+			return (struct boot_file_hole){(uint64_t)start, at - (uint64_t)start};
+	}
+	return (struct boot_file_hole){end, 0};
 }

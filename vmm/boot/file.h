@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A kernel or an initial ramdisk as a file: opened with checks, read whole ranges at a time straight
- * into guest RAM. Nothing here knows what is in the file.
+ * A kernel or an initial ramdisk as a file: opened with checks, read whole ranges at a time, and asked
+ * for its holes. Nothing here knows what is in the file.
  *
  * Errors name the file and what it was to be ("kernel '/x'"), so callers add no context.
  */
 #pragma once
 
 #include "vmm/base/error.h"
-#include "vmm/memory/guest_memory.h"
+#include "vmm/base/util.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,9 +32,19 @@ bool boot_file_holds(const struct boot_file *file, uint64_t offset, uint64_t len
 int boot_file_read(
 	const struct boot_file *file, uint64_t offset, void *data, size_t len, struct error *err);
 
-/* The same, into guest RAM. The range must be RAM: the caller has placed it. */
-int boot_file_load(const struct boot_file *file, uint64_t offset, const struct guest_memory *memory,
-	uint64_t gpa, uint64_t len, struct error *err);
+/* Smaller holes are cheaper to read than to leave out. */
+#define BOOT_FILE_HOLE_MIN KIB(64)
+
+struct boot_file_hole {
+	uint64_t offset, size;
+};
+
+/*
+ * The first hole of a sparse file in [offset, offset+len) that is worth leaving out. None: size 0, at the
+ * range's end. That is also the answer where the file system does not tell, and reading is always right.
+ */
+struct boot_file_hole boot_file_find_hole(
+	const struct boot_file *file, uint64_t offset, uint64_t len);
 
 /* "kernel '/x': what is wrong": the one form of this floor's messages, kind ERROR_BAD_REQUEST. */
 int boot_file_error(const struct boot_file *file, struct error *err, const char *fmt, ...)

@@ -95,6 +95,30 @@ void kernel_ram_clear(const struct kernel_ram *ram, uint64_t gpa, uint64_t len)
 	BUG_ON(!guest_memory_zero(ram->memory, gpa, len));
 }
 
+int kernel_ram_load(const struct kernel_ram *ram, const struct boot_file *file, uint64_t offset,
+	uint64_t gpa, uint64_t len, struct error *err)
+{
+	uint8_t *view;
+
+	if (!len)
+		return 0;
+	view = guest_memory_view(ram->memory, gpa, len);
+	BUG_ON(!view);
+	if (!boot_file_holds(file, offset, len))
+		return boot_file_error(file, err, "is truncated");
+	for (uint64_t at = 0; at < len;) {
+		struct boot_file_hole hole = boot_file_find_hole(file, offset + at, len - at);
+		uint64_t hole_at = hole.offset - offset;
+		int ret = boot_file_read(file, offset + at, view + at, hole_at - at, err);
+
+		if (ret < 0)
+			return ret;
+		kernel_ram_clear(ram, gpa + hole_at, hole.size);
+		at = hole_at + hole.size;
+	}
+	return 0;
+}
+
 int initrd_load(const struct boot_file *file, const struct kernel_ram *ram,
 	const struct kernel_image *image, uint64_t limit, uint64_t *gpa, struct error *err)
 {
@@ -110,5 +134,5 @@ int initrd_load(const struct boot_file *file, const struct kernel_ram *ram,
 		return error_hint(err, "use a larger --memory or a smaller initrd");
 	}
 	*gpa = end - align_up(file->size, PAGE);
-	return boot_file_load(file, 0, ram->memory, *gpa, file->size, err);
+	return kernel_ram_load(ram, file, 0, *gpa, file->size, err);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "vmm/boot/file.h"
+#include "vmm/memory/guest_memory.h"
 
 enum kernel_kind {
 	KERNEL_ELF,
@@ -38,6 +39,10 @@ int kernel_ram_check(const struct kernel_ram *ram, const struct boot_file *file,
 
 /* Make a checked range zero. */
 void kernel_ram_clear(const struct kernel_ram *ram, uint64_t gpa, uint64_t len);
+
+/* Put bytes of the file into a checked range. What the file has no bytes for is cleared, not read. */
+int kernel_ram_load(const struct kernel_ram *ram, const struct boot_file *file, uint64_t offset,
+	uint64_t gpa, uint64_t len, struct error *err);
 
 /*
  * Load an initial ramdisk as high as it goes: below `limit` (exclusive) and above `image`, page-aligned,
