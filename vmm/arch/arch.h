@@ -48,7 +48,6 @@ struct arch_boot_config {
 	const char *initrd;  /* path or NULL */
 	const char *cmdline; /* complete */
 	unsigned cpus, cpus_max;
-	const uint8_t *vmgenid; /* 16 bytes */
 	bool fresh; /* RAM was never written (no reset): what must be zero is zero already */
 };
 
@@ -104,5 +103,4 @@ void arch_platform_disconnect(struct arch_platform *platform, struct vm *vm);
 int arch_platform_place(struct arch_platform *platform, struct error *err);
 
 struct serial *arch_platform_serial(struct arch_platform *platform);
-const uint8_t *arch_platform_vmgenid(struct arch_platform *platform);
 void arch_platform_press_power_button(struct arch_platform *platform);

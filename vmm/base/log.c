@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 static struct {
 	int fd;
@@ -33,14 +32,6 @@ int log_open(const char *vm_name, enum log_level level, const char *path, struct
 	sink.level = level;
 	snprintf(sink.name, sizeof(sink.name), "%s", vm_name);
 	return 0;
-}
-
-int log_level_parse(const char *name)
-{
-	for (unsigned i = 0; i < ARRAY_SIZE(level_names); i++)
-		if (!strcmp(name, level_names[i]))
-			return (int)i;
-	return -1;
 }
 
 bool log_enabled(enum log_level level)

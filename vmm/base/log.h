@@ -24,9 +24,6 @@ struct log_limit {
 /* Where messages go. `path` NULL: standard error. Called once, before threads are started. */
 int log_open(const char *vm_name, enum log_level level, const char *path, struct error *err);
 
-/* Parses "error", "warn", "info", "debug". Returns -1 when it is none of them. */
-int log_level_parse(const char *name);
-
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_write_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)

@@ -191,7 +191,6 @@ static int load_guest(struct machine *m, struct error *err)
 		.cmdline = m->cmdline,
 		.cpus = m->config->cpus,
 		.cpus_max = m->config->cpus_max,
-		.vmgenid = arch_platform_vmgenid(m->platform),
 		.fresh = !m->ran,
 	};
 	struct arch_boot_entry entry;

@@ -156,11 +156,6 @@ struct serial *arch_platform_serial(struct arch_platform *p)
 	return &p->serial;
 }
 
-const uint8_t *arch_platform_vmgenid(struct arch_platform *p)
-{
-	return p->vmgenid.id;
-}
-
 void arch_platform_press_power_button(struct arch_platform *p)
 {
 	power_press_button(&p->power);
