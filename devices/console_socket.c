@@ -11,36 +11,29 @@
  * A client is in one of three states. NONE: accepting. ACTIVE. CLOSING: shut down, waiting until the ring
  * has let go of both polls; only then is the descriptor closed, and the next client accepted (until
  * then it waits in the listen queue).
- *
- * The path: a socket that nobody listens on is a leftover and is replaced; anything else is left
- * alone. It is removed at the end if it is still ours.
  */
 #include "devices/console_internal.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/unix_listener.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 enum client_state { CLIENT_NONE, CLIENT_ACTIVE, CLIENT_CLOSING };
 
 struct socket_console {
 	struct console console;
-	int listen_fd;
+	struct unix_listener listener;
 	struct loop_poll listening;
 	enum client_state state;
 	int client_fd;
 	bool hung_up;	    /* the client is gone, what it sent may not be read yet */
 	bool read_stopped;  /* while closing: the ring has let go of the input poll ... */
 	bool write_stopped; /* ... and of the output poll */
-	struct sockaddr_un address;
-	dev_t dev; /* of the path, as we made it */
-	ino_t ino;
 };
 
 static struct socket_console *socket_of(struct console *console)
@@ -150,13 +143,13 @@ static void accept_clients(struct socket_console *sc)
 		int fd;
 
 		if (sc->state == CLIENT_ACTIVE && sc->hung_up) {
-			struct pollfd pfd = {.fd = sc->listen_fd, .events = POLLIN};
+			struct pollfd pfd = {.fd = sc->listener.fd, .events = POLLIN};
 
 			if (poll(&pfd, 1, 0) > 0)
 				client_drop(sc);
 			return;
 		}
-		fd = accept4(sc->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		fd = accept4(sc->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
 			continue;
 		if (fd < 0) {
@@ -178,23 +171,13 @@ static void listen_ready(struct loop_poll *poll, uint32_t revents)
 	accept_clients(container_of(poll, struct socket_console, listening));
 }
 
-static void socket_free(struct socket_console *sc)
-{
-	if (sc->client_fd >= 0)
-		close(sc->client_fd);
-	if (sc->listen_fd >= 0)
-		close(sc->listen_fd);
-	free(sc);
-}
-
 static void socket_destroy(struct console *console)
 {
 	struct socket_console *sc = socket_of(console);
-	struct stat st;
 
-	if (!lstat(sc->address.sun_path, &st) && st.st_dev == sc->dev && st.st_ino == sc->ino)
-		unlink(sc->address.sun_path);
-	socket_free(sc);
+	cleanup_close(&sc->client_fd);
+	unix_listener_close(&sc->listener);
+	free(sc);
 }
 
 static const struct console_ops socket_ops = {
@@ -204,94 +187,25 @@ static const struct console_ops socket_ops = {
 	.destroy = socket_destroy,
 };
 
-static int check_length(const char *path, struct error *err)
-{
-	const size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
-
-	if (!*path)
-		return error_set(err, ERROR_BAD_REQUEST, "the console socket's path is empty");
-	if (strlen(path) > most)
-		return error_set(err, ERROR_BAD_REQUEST,
-			"the console socket's path has %zu bytes, a Unix socket's may have %zu: %s",
-			strlen(path), most, path);
-	return 0;
-}
-
-/* Remove what an earlier VM left at the path; refuse if it is alive or something else. */
-static int clear_path(const struct sockaddr_un *address, struct error *err)
-{
-	_cleanup_close_ int probe = -1;
-	const char *path = address->sun_path;
-	struct stat st;
-
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0
-				       : error_errno(err, errno,
-						 "cannot use the console socket '%s'", path);
-	if (!S_ISSOCK(st.st_mode))
-		return error_set(err, ERROR_ALREADY_EXISTS,
-			"cannot use the console socket '%s': the file exists and is no socket",
-			path);
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0)
-		return error_errno(err, errno, "cannot create a socket");
-	if (!connect(probe, (const struct sockaddr *)address, sizeof(*address)) ||
-		errno != ECONNREFUSED)
-		return error_set(err, ERROR_ALREADY_EXISTS,
-			"cannot use the console socket '%s': another process listens on it", path);
-	if (unlink(path) < 0 && errno != ENOENT)
-		return error_errno(
-			err, errno, "cannot replace the stale console socket '%s'", path);
-	return 0;
-}
-
-static int open_listener(struct socket_console *sc, const char *path, struct error *err)
-{
-	struct stat st;
-	int ret;
-
-	sc->address.sun_family = AF_UNIX;
-	memcpy(sc->address.sun_path, path, strlen(path) + 1);
-	ret = clear_path(&sc->address, err);
-	if (ret < 0)
-		return ret;
-	sc->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (sc->listen_fd < 0)
-		return error_errno(err, errno, "cannot create a socket");
-	/* bind() makes the file with the socket's own mode: there is no moment when others may connect. */
-	if (fchmod(sc->listen_fd, 0600) < 0 ||
-		bind(sc->listen_fd, (struct sockaddr *)&sc->address, sizeof(sc->address)) < 0 ||
-		lstat(path, &st) < 0)
-		return error_errno(err, errno, "cannot create the console socket '%s'", path);
-	sc->dev = st.st_dev;
-	sc->ino = st.st_ino;
-	if (listen(sc->listen_fd, 4) < 0)
-		return error_errno(err, errno, "cannot listen on the console socket '%s'", path);
-	return 0;
-}
-
 int console_socket_create(struct console **out, const struct console_wiring *wiring,
 	const char *path, struct error *err)
 {
-	struct socket_console *sc;
-	int ret = check_length(path, err);
+	struct socket_console *sc = calloc(1, sizeof(*sc));
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	sc = calloc(1, sizeof(*sc));
 	if (!sc)
 		return error_errno(err, ENOMEM, "cannot create the console");
-	sc->listen_fd = sc->client_fd = -1;
-	ret = open_listener(sc, path, err);
+	sc->client_fd = -1;
+	ret = unix_listener_open(&sc->listener, "the console socket", path, UNIX_PATH_MAX, 4, err);
 	if (ret < 0) {
-		socket_free(sc);
+		free(sc);
 		return ret;
 	}
 	sc->console.in_socket = sc->console.out_socket = true;
 	console_start(&sc->console, &socket_ops, wiring, -1, -1);
 	serial_set_discard(wiring->serial, true);
 	sc->listening =
-		(struct loop_poll){.fd = sc->listen_fd, .events = POLLIN, .ready = listen_ready};
+		(struct loop_poll){.fd = sc->listener.fd, .events = POLLIN, .ready = listen_ready};
 	loop_poll_start(wiring->loop, &sc->listening);
 	*out = &sc->console;
 	return 0;
