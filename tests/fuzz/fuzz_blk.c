@@ -11,6 +11,7 @@
  * The first byte chooses one of a few devices, made once; creating threads for each input would be
  * most of the work.
  */
+#include "tests/fuzz/input.h"
 #include "tests/unit/driver.h"
 #include "virtio/blk.h"
 
@@ -30,29 +31,12 @@
 #define DISK_SIZE  KIB(256)
 #define OPS_MAX	   200
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 struct target {
 	struct driver d;
 	int fd;
 	uint64_t size; /* the file's, as last set here */
 	bool made;
 };
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = (unsigned)in->left;
-	memcpy(&value, in->data, bytes);
-	in->data += bytes;
-	in->left -= bytes;
-	return value;
-}
 
 static void make(struct target *t, unsigned which)
 {

@@ -5,6 +5,7 @@
  * commands, scribble over the rings. Both sides of the device run on this thread's one loop, so that
  * an input always does the same. After each step the receive queue's books must balance.
  */
+#include "tests/fuzz/input.h"
 #include "virtio/net_private.h"
 #include "vmm/base/log.h"
 
@@ -17,27 +18,10 @@
 #define PAIRS	   2
 #define QUEUES	   (2 * PAIRS + 1)
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 static struct guest_memory memory;
 static struct loop *loop;
 static struct virtio_device *device;
 static int host[PAIRS];
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = (unsigned)in->left;
-	memcpy(&value, in->data, bytes);
-	in->data += bytes;
-	in->left -= bytes;
-	return value;
-}
 
 /* ---- life: what device.c does with threads, without them ---- */
 

@@ -6,16 +6,12 @@
  * input in order where the guest never cleared its FIFO, and an edge whenever a cause appears.
  */
 #include "devices/serial.h"
+#include "tests/fuzz/input.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
 #include <string.h>
 #include <sys/eventfd.h>
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
 
 /* What was written and not taken yet; and which input byte the guest must see next. */
 static struct {
@@ -28,14 +24,6 @@ static struct {
 } model;
 
 static struct serial serial;
-
-static uint8_t take(struct input *in)
-{
-	if (!in->left)
-		return 0;
-	in->left--;
-	return *in->data++;
-}
 
 static void on_output(void *owner)
 {
@@ -122,7 +110,7 @@ static void forget_output(void)
 
 static void far_end(struct input *in, uint8_t op)
 {
-	uint8_t arg = take(in);
+	uint8_t arg = (uint8_t)take(in, 1);
 
 	switch (op % 6) {
 	case 0:
@@ -150,7 +138,7 @@ static void far_end(struct input *in, uint8_t op)
 /* Many writes at once: the only way to fill the ring with an input of reasonable length. */
 static void burst(struct input *in)
 {
-	uint32_t count = (uint32_t)take(in) * 64;
+	uint32_t count = (uint32_t)take(in, 1) * 64;
 
 	for (uint32_t i = 0; i < count; i++)
 		write_register(0, (uint8_t)i);
@@ -181,11 +169,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	BUG_ON(irq.fd < 0 || serial_init(&serial, irq, &err) < 0);
 	serial_connect(&serial, &host);
 	while (in.left) {
-		uint8_t op = take(&in);
+		uint8_t op = (uint8_t)take(&in, 1);
 		bool line = serial.line;
 
 		if (op < 0x60)
-			write_register(op % SERIAL_PORTS, take(&in));
+			write_register(op % SERIAL_PORTS, (uint8_t)take(&in, 1));
 		else if (op < 0xc0)
 			read_register(op % SERIAL_PORTS);
 		else if (op < 0xd0)

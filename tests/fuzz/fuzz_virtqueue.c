@@ -4,6 +4,7 @@
  * write bytes into guest RAM, pop, push, unpop, ask for kicks. Every segment that comes out must lie
  * inside RAM (it is read and written, under the address sanitizer).
  */
+#include "tests/fuzz/input.h"
 #include "virtio/virtqueue.h"
 #include "vmm/base/util.h"
 
@@ -11,23 +12,6 @@
 
 #define RAM	 KIB(64)
 #define SEGMENTS 40
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = (unsigned)in->left;
-	memcpy(&value, in->data, bytes);
-	in->data += bytes;
-	in->left -= bytes;
-	return value;
-}
 
 static void poke(struct input *in, struct guest_memory *memory)
 {

@@ -7,6 +7,7 @@
  * input always does the same. After each step the streams' books must balance, and at the end nothing
  * may be left.
  */
+#include "tests/fuzz/input.h"
 #include "virtio/vsock_private.h"
 #include "vmm/base/log.h"
 
@@ -23,11 +24,6 @@
 #define KNOWN	   8u	 /* port pairs that the guest remembers */
 #define PORT	   7000u /* a host program listens there */
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
 static struct guest_memory memory;
 static struct loop *loop;
 static struct virtio_device *device;
@@ -41,18 +37,6 @@ static struct {
 static unsigned known_count;
 static uint16_t seen_used;
 static uint64_t next_buffer;
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = (unsigned)in->left;
-	memcpy(&value, in->data, bytes);
-	in->data += bytes;
-	in->left -= bytes;
-	return value;
-}
 
 /* ---- life: what device.c does with threads, without them ---- */
 

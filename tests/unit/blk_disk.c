@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A virtio-blk disk under test. See blk_disk.h. */
 #include "tests/unit/blk_disk.h"
+#include "tests/unit/runner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -195,9 +196,7 @@ static void remove_directory(void)
 
 int disk_test_main(const char *name, void (*add)(TCase *tc))
 {
-	Suite *suite = suite_create(name);
 	TCase *tc = tcase_create(name);
-	SRunner *runner = srunner_create(suite);
 	int failed;
 
 	if (!mkdtemp(directory)) {
@@ -207,10 +206,7 @@ int disk_test_main(const char *name, void (*add)(TCase *tc))
 	tcase_add_checked_fixture(tc, use_directory, NULL);
 	tcase_set_timeout(tc, 60);
 	add(tc);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	failed = run_tests(name, tc, NULL);
 	remove_directory();
-	return failed ? 1 : 0;
+	return failed;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ACPI tables: well-formed, all reachable from the RSDP, and iasl can read each of them back. */
+#include "tests/unit/runner.h"
 #include "vmm/arch/x86_64/acpi.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/util.h"
@@ -204,10 +205,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("acpi");
 	TCase *tc = tcase_create("tables");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, every_table_is_reachable_with_a_right_checksum_and_within_the_area);
@@ -216,9 +214,5 @@ int main(void)
 	tcase_add_test(tc, the_fadt_says_hardware_reduced_and_names_the_reset_and_sleep_registers);
 	tcase_add_test(tc, iasl_reads_every_table_without_complaint);
 	tcase_add_test(tc, the_dsdt_puts_every_device_where_the_address_map_has_it);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("acpi", tc, NULL);
 }

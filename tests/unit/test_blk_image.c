@@ -3,6 +3,7 @@
  * The file behind a disk: what is refused and in which words, who locks out whom, and which cache mode
  * and sector size come of which file. Runs in a scratch directory below the current one.
  */
+#include "tests/unit/runner.h"
 #include "virtio/blk_image.h"
 
 #include "vmm/base/util.h"
@@ -340,9 +341,7 @@ static void remove_directory(void)
 
 int main(void)
 {
-	Suite *suite = suite_create("blk_image");
 	TCase *tc = tcase_create("blk_image");
-	SRunner *runner = srunner_create(suite);
 	int failed;
 
 	if (!mkdtemp(directory)) {
@@ -351,10 +350,7 @@ int main(void)
 	}
 	tcase_add_checked_fixture(tc, use_directory, NULL);
 	add_tests(tc);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	failed = run_tests("blk_image", tc, NULL);
 	remove_directory();
-	return failed ? 1 : 0;
+	return failed;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bzImage: the setup header is believed only as far as it has been checked. */
 #include "tests/unit/kernel_image.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 #include "vmm/boot/bzimage.h"
 
@@ -165,10 +166,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("bzimage");
 	TCase *tc = tcase_create("bzImage");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -179,9 +177,5 @@ int main(void)
 	tcase_add_test(tc, a_header_that_makes_no_sense_is_refused_before_ram_is_touched);
 	tcase_add_test(tc, a_kernel_that_does_not_fit_is_refused_with_the_ram_that_it_would_need);
 	tcase_add_test(tc, a_file_cut_off_anywhere_is_refused);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("bzimage", tc, NULL);
 }

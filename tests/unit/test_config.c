@@ -3,6 +3,7 @@
  * The promises of the configuration: what a flag or a key means, what is refused and in which words.
  * Most cases are rows of a table: arguments, and the message (or the start of one) that must come.
  */
+#include "tests/unit/runner.h"
 #include "vmm/base/nearest.h"
 #include "vmm/base/util.h"
 #include "vmm/machine/config.h"
@@ -463,10 +464,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("config");
 	TCase *tc = tcase_create("config");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, the_documented_defaults_hold);
 	tcase_add_test(tc, every_option_of_run_arrives_in_the_structure);
@@ -484,10 +482,5 @@ int main(void)
 	tcase_add_test(tc, help_is_found_and_checks_nothing_else);
 	tcase_add_test(tc, sizes_are_powers_of_1024_and_nothing_else);
 	tcase_add_test(tc, only_a_near_miss_is_taken_for_one);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("config", tc, NULL);
 }

@@ -7,6 +7,7 @@
  * The loop runs on the test's thread; the guest, and the world outside, on a second one.
  */
 #include "devices/console.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
@@ -548,10 +549,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("console");
 	TCase *tc = tcase_create("console");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
@@ -567,9 +565,5 @@ int main(void)
 	tcase_add_test(tc, a_client_that_stops_reading_and_leaves_makes_way);
 	tcase_add_test(tc, a_stale_socket_is_replaced_and_a_live_one_or_a_file_is_not);
 	tcase_add_test(tc, a_path_longer_than_a_unix_sockets_is_refused_with_the_limit);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("console", tc, NULL);
 }

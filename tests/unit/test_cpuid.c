@@ -3,6 +3,7 @@
  * CPU models, over made-up lists of what a KVM supports: a generous Intel and a generous AMD host with
  * every feature bit set, from which the tests take away. One test asks this machine's own KVM.
  */
+#include "tests/unit/runner.h"
 #include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/cpuid.h"
 #include "vmm/base/util.h"
@@ -506,10 +507,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("cpuid");
 	TCase *tc = tcase_create("CPU models");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_level_has_all_of_its_features_and_none_of_the_next);
@@ -529,9 +527,5 @@ int main(void)
 	/* What needs a KVM is left out, not failed, where there is none. */
 	if (access("/dev/kvm", R_OK | W_OK) == 0)
 		tcase_add_test(tc, this_machines_kvm_takes_every_model_that_it_can_give);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("cpuid", tc, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ELF kernels and initial ramdisks: what is loaded is what the file says, and a bad file is one clear line. */
 #include "tests/unit/kernel_image.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 #include "vmm/boot/elf.h"
 
@@ -548,10 +549,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("elf");
 	TCase *tc = tcase_create("kernel files");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -576,9 +574,5 @@ int main(void)
 	tcase_add_test(tc, a_file_that_shrinks_while_it_is_read_gives_an_error);
 	tcase_add_test(tc, an_initrd_goes_to_the_top_of_ram_or_below_the_kernels_limit);
 	tcase_add_test(tc, an_initrd_that_does_not_fit_is_refused_with_the_sizes);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("elf", tc, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest RAM: views never leave a region, huge-page congruence holds, and what the host cannot give is refused. */
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -140,10 +141,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("guest_memory");
 	TCase *tc = tcase_create("guest RAM");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(
@@ -153,9 +151,5 @@ int main(void)
 	tcase_add_test(tc, what_is_written_on_one_side_of_the_hole_does_not_show_on_the_other);
 	tcase_add_test(tc, memory_that_the_host_cannot_give_is_refused_in_words);
 	tcase_add_test(tc, preallocated_memory_is_resident_before_the_guest_runs);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("guest_memory", tc, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The address map of a machine, and what lies in its RAM when the first instruction runs. */
 #include "tests/unit/kernel_image.h"
+#include "tests/unit/runner.h"
 #include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/arch/x86_64/memory_map.h"
@@ -232,10 +233,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("layout");
 	TCase *tc = tcase_create("address map and boot structures");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -248,9 +246,5 @@ int main(void)
 	tcase_add_test(tc, a_command_line_of_2047_bytes_is_taken_and_a_longer_one_refused);
 	tcase_add_test(tc, a_kernel_of_another_architecture_is_refused_whatever_its_kind);
 	tcase_add_test(tc, a_boot_into_dirty_ram_leaves_the_same_bytes_as_one_into_fresh_ram);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("layout", tc, NULL);
 }

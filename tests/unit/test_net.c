@@ -4,6 +4,7 @@
  * that nothing of it stops the device. Real taps are tested in test_net_tap.c.
  */
 #include "tests/unit/driver.h"
+#include "tests/unit/runner.h"
 #include "virtio/net_private.h"
 
 #include <check.h>
@@ -973,10 +974,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("net");
 	TCase *tcase = tcase_create("socket");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 50);
 	tcase_add_test(tcase, a_derived_mac_is_stable_local_and_of_one_station);
@@ -1011,10 +1009,5 @@ int main(void)
 	tcase_add_test(tcase, a_broken_ring_stops_the_device_until_it_is_reset);
 	tcase_add_test(tcase, a_receive_buffer_without_room_for_the_header_breaks_the_device);
 	tcase_add_test(tcase, a_reset_under_traffic_gives_back_a_working_device);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("net", tcase, NULL);
 }

@@ -5,6 +5,7 @@
  * kernel has it. Without the right to make a namespace or a tap, nothing is tested, which is said.
  */
 #include "tests/unit/driver.h"
+#include "tests/unit/runner.h"
 #include "virtio/net_private.h"
 #include "virtio/tap.h"
 
@@ -508,10 +509,7 @@ static void fresh_namespace(void)
 int main(void)
 {
 	const char *reason = why_not();
-	Suite *suite = suite_create("net_tap");
 	TCase *tcase = tcase_create("tap");
-	SRunner *runner;
-	int failed;
 
 	if (reason) {
 		printf("test_net_tap: skipped: %s\n", reason);
@@ -526,10 +524,5 @@ int main(void)
 	tcase_add_test(tcase, a_descriptor_must_be_a_tap_with_headers);
 	tcase_add_test(tcase, the_taps_mtu_is_the_guests_where_it_is_not_the_usual_one);
 	add_packet_tests(tcase);
-	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("net_tap", tcase, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The PCI host: both ways into configuration space agree, BARs size and move, and nothing else answers. */
 #include "devices/pci_ports.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
@@ -146,10 +147,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("pci");
 	TCase *tc = tcase_create("host");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, both_ways_into_configuration_space_read_the_same);
@@ -157,9 +155,5 @@ int main(void)
 	tcase_add_test(tc, a_bar_is_sized_moved_and_answers_only_while_memory_decoding_is_on);
 	tcase_add_test(tc, read_only_fields_stay);
 	tcase_add_test(tc, a_full_bus_refuses_one_more_in_words);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("pci", tc, NULL);
 }

@@ -3,6 +3,7 @@
 #include "devices/legacy.h"
 #include "devices/power.h"
 #include "devices/vmgenid.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
@@ -167,10 +168,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("power");
 	TCase *tc = tcase_create("power");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, only_s5_with_the_enable_bit_turns_the_machine_off);
@@ -179,9 +177,5 @@ int main(void)
 	tcase_add_test(tc, each_legacy_way_to_reset_asks_once);
 	tcase_add_test(tc, legacy_answers_let_linux_go_on_at_once);
 	tcase_add_test(tc, a_changed_generation_id_is_in_memory_before_the_event);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("power", tc, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The clock: it shows the host's time, whatever the guest writes, and its busy bit comes and goes. */
 #include "devices/rtc.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
@@ -114,19 +115,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("rtc");
 	TCase *tc = tcase_create("rtc");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, every_date_is_the_one_that_libc_gives);
 	tcase_add_test(tc, what_the_guest_writes_does_not_move_the_clock);
 	tcase_add_test(tc, the_busy_bit_is_set_at_the_end_of_a_second_and_only_there);
 	tcase_add_test(tc, nvram_keeps_the_guests_bytes_also_over_a_reset);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("rtc", tc, NULL);
 }

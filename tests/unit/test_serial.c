@@ -4,6 +4,7 @@
  * direction, no interrupt is lost on an edge-triggered pin, and every buffer has its bound.
  */
 #include "devices/serial.h"
+#include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
@@ -362,10 +363,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("serial");
 	TCase *tc = tcase_create("serial");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
@@ -377,9 +375,5 @@ int main(void)
 	tcase_add_test(tc, a_slow_reader_stalls_the_transmitter_and_loses_nothing);
 	tcase_add_test(tc, without_a_reader_output_never_stalls);
 	tcase_add_loop_test(tc, a_guest_driven_by_edges_alone_loses_no_byte_and_no_interrupt, 0, 6);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("serial", tc, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rate limit: exact in the long run, bounded at every moment, live when changed, shared by threads. */
+#include "tests/unit/runner.h"
 #include "virtio/token_bucket.h"
 
 #include "vmm/base/util.h"
@@ -186,10 +187,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("token_bucket");
 	TCase *tc = tcase_create("token_bucket");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(tc, no_rate_is_no_limit);
 	tcase_add_test(tc, the_long_run_rate_is_exact);
@@ -200,9 +198,5 @@ int main(void)
 	tcase_add_test(tc, a_new_rate_counts_at_once);
 	tcase_add_test(tc, absurd_sizes_do_not_wrap_around);
 	tcase_add_test(tc, threads_share_one_limit);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return run_tests("token_bucket", tc, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A listening socket at a path: for this user only, never taken from somebody, never left behind. */
+#include "tests/unit/runner.h"
 #include "vmm/base/unix_listener.h"
 #include "vmm/base/util.h"
 
@@ -127,10 +128,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("unix_listener");
 	TCase *tc = tcase_create("unix_listener");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, it_accepts_and_is_for_this_user_only_and_goes_at_the_end);
@@ -140,9 +138,5 @@ int main(void)
 	tcase_add_test(tc, a_path_taken_over_by_somebody_is_not_removed);
 	tcase_add_test(tc, a_path_that_does_not_fit_is_refused_with_the_limit);
 	tcase_add_test(tc, a_missing_folder_is_named);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("unix_listener", tc, NULL);
 }

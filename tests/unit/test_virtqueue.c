@@ -4,6 +4,7 @@
  * are asked for exactly when the specification says; and no ring content makes the device side read
  * or write outside guest RAM, loop, or go on after a violation.
  */
+#include "tests/unit/runner.h"
 #include "virtio/virtqueue.h"
 #include "vmm/base/util.h"
 
@@ -398,10 +399,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("virtqueue");
 	TCase *tc = tcase_create("split ring");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(
@@ -418,9 +416,5 @@ int main(void)
 	tcase_add_test(tc, without_event_index_the_flag_silences_interrupts);
 	tcase_add_loop_test(tc, enabling_kicks_reports_chains_that_came_in_meanwhile, 0, 2);
 	tcase_add_test(tc, chain_copies_cross_segments_and_stop_at_the_end);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("virtqueue", tc, NULL);
 }

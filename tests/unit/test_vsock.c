@@ -4,6 +4,7 @@
  * that sends single packets (vsock_guest.h), the host programs are sockets of this process. How PATH is
  * made is tested in test_unix_listener.c.
  */
+#include "tests/unit/runner.h"
 #include "tests/unit/vsock_guest.h"
 
 #include "virtio/vsock_private.h"
@@ -340,6 +341,7 @@ static TCase *connections(void)
 {
 	TCase *tc = tcase_create("connections");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, the_configuration_space_holds_the_cid);
 	tcase_add_test(tc, a_host_program_reaches_a_guest_port);
 	tcase_add_test(tc, a_guest_program_reaches_a_host_port);
@@ -359,6 +361,7 @@ static TCase *resets(void)
 {
 	TCase *tc = tcase_create("resets");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_reset_in_mid_flight_closes_all_streams_and_the_device_works_again);
 	tcase_add_test(tc, a_transport_reset_ends_the_streams_and_is_told_to_the_guest);
 	tcase_add_test(tc, the_device_can_be_destroyed_in_the_middle_of_everything);
@@ -367,18 +370,6 @@ static TCase *resets(void)
 
 int main(void)
 {
-	TCase *cases[] = {connections(), resets()};
-	Suite *suite = suite_create("vsock");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
 	signal(SIGPIPE, SIG_IGN);
-	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		tcase_set_timeout(cases[i], 60);
-		suite_add_tcase(suite, cases[i]);
-	}
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("vsock", connections(), resets(), NULL);
 }

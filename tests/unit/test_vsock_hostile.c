@@ -3,6 +3,7 @@
  * virtio-vsock: guests that break the rules lose a stream, or the device until they reset it, and
  * nothing else.
  */
+#include "tests/unit/runner.h"
 #include "tests/unit/vsock_guest.h"
 
 #include "virtio/vsock_private.h"
@@ -266,6 +267,7 @@ static TCase *hostile(void)
 {
 	TCase *tc = tcase_create("hostile");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, packets_that_belong_to_nothing_are_refused);
 	tcase_add_test(tc, an_operation_that_does_not_fit_resets_the_stream);
 	tcase_add_test(tc, data_after_the_guests_own_end_resets_the_stream);
@@ -281,18 +283,6 @@ static TCase *hostile(void)
 
 int main(void)
 {
-	TCase *cases[] = {hostile()};
-	Suite *suite = suite_create("vsock_hostile");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
 	signal(SIGPIPE, SIG_IGN);
-	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		tcase_set_timeout(cases[i], 60);
-		suite_add_tcase(suite, cases[i]);
-	}
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("vsock_hostile", hostile(), NULL);
 }

@@ -2,6 +2,7 @@
 /*
  * virtio-vsock: data and credit, one stream or many, and each way to end one.
  */
+#include "tests/unit/runner.h"
 #include "tests/unit/vsock_guest.h"
 
 #include "virtio/vsock_private.h"
@@ -539,6 +540,7 @@ static TCase *streams(void)
 {
 	TCase *tc = tcase_create("streams");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_mebibyte_on_each_of_16_streams_at_once_arrives_bit_for_bit_both_ways);
 	tcase_add_test(tc, the_same_without_event_indices);
 	tcase_add_test(tc, the_same_with_small_receive_buffers);
@@ -555,6 +557,7 @@ static TCase *closing(void)
 {
 	TCase *tc = tcase_create("closing");
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, the_hosts_half_close_follows_its_data_and_leaves_the_other_way_open);
 	tcase_add_test(
 		tc, the_guests_half_close_follows_its_buffered_data_and_leaves_the_other_way_open);
@@ -569,18 +572,6 @@ static TCase *closing(void)
 
 int main(void)
 {
-	TCase *cases[] = {streams(), closing()};
-	Suite *suite = suite_create("vsock_streams");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
 	signal(SIGPIPE, SIG_IGN);
-	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		tcase_set_timeout(cases[i], 60);
-		suite_add_tcase(suite, cases[i]);
-	}
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_tests("vsock_streams", streams(), closing(), NULL);
 }
