@@ -12,8 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HOLE_TRIES                                                                                 \
-	8 /* each is two system calls; who leaves so many small holes leaves few large ones */
+#define HOLE_TRIES 4 /* each is two system calls; who has many small holes has few large ones */
 
 int boot_file_error(const struct boot_file *file, struct error *err, const char *fmt, ...)
 {
