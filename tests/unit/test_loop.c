@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The event loop: nothing posted is lost, timers fire in order and never early, polls stop cleanly. */
+#include "tests/unit/runner.h"
 #include "vmm/base/loop.h"
 #include "vmm/base/spin.h"
 #include "vmm/base/util.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -380,10 +380,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("loop");
 	TCase *tc = tcase_create("event loop");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
@@ -396,9 +393,5 @@ int main(void)
 	tcase_add_test(tc, a_call_returns_after_it_ran_on_the_loops_thread);
 	tcase_add_loop_test(tc, a_watch_misses_no_change_whether_the_loop_looks_or_sleeps, 0, 2);
 	tcase_add_test(tc, a_watch_that_was_stopped_does_not_run);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("loop", tc, NULL);
 }

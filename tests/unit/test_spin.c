@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking before sleeping: done while waits are short, given up soon when they are not, found again. */
+#include "tests/unit/runner.h"
 #include "vmm/base/spin.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 #define SHORT 5000u
@@ -67,18 +67,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("spin");
 	TCase *tc = tcase_create("spin");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_test(tc, short_waits_are_looked_through_from_the_first_on);
 	tcase_add_test(tc, long_waits_end_the_looking_after_three);
 	tcase_add_test(tc, one_long_wait_among_short_ones_changes_nothing);
 	tcase_add_test(tc, short_waits_are_found_again_though_every_sleep_is_long);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_tests("spin", tc, NULL);
 }
