@@ -202,6 +202,27 @@ static void attach(struct net_pair *pair, bool attached)
 		pair->attached = attached;
 }
 
+void net_pairs_stop_broken(struct net *net)
+{
+	if (!atomic_load(&net->device.broken))
+		return;
+	for (unsigned i = 0; i < net->pair_count; i++)
+		net_pair_post_sync(net->pairs[i]);
+}
+
+static void vhost_failed(struct vhost_net *vhost)
+{
+	struct net *net = container_of(vhost, struct net_pair, vhost)->net;
+
+	virtio_device_break(&net->device, "vhost-net cannot go on with a ring");
+	net_pairs_stop_broken(net);
+}
+
+static void vhost_stopped(struct vhost_net *vhost)
+{
+	net_pair_sync(container_of(vhost, struct net_pair, vhost));
+}
+
 static void start_vhost(struct net_pair *pair)
 {
 	struct error err;
@@ -211,6 +232,7 @@ static void start_vhost(struct net_pair *pair)
 		return;
 	log_error("virtio-net '%s': %s", pair->net->device.id, err.text);
 	virtio_device_break(&pair->net->device, "the host's kernel could not serve it");
+	net_pairs_stop_broken(pair->net);
 }
 
 static void start(struct net_pair *pair)
@@ -231,23 +253,24 @@ static void start(struct net_pair *pair)
 		net_rx_start(pair);
 }
 
-/* Bring the pair in line. True: it is. False: its poll is still ending, and this is called again then. */
+/* Bring the pair in line. True: it is. False: a poll of it is still ending, and this is called again then. */
 static bool settle(struct net_pair *pair)
 {
 	struct net *net = pair->net;
 	bool running = net->vhost ? pair->vhost.running : pair->rx.state == NET_RX_ON;
 	bool should = wanted(pair);
 
-	if (pair->rx.state == NET_RX_ENDING)
+	if (pair->rx.state == NET_RX_ENDING || pair->vhost.ending)
 		return false;
 	if (should && !running)
 		start(pair);
-	if (!should && running && !net->vhost) {
-		net_rx_stop(pair);
+	if (!should && running) {
+		if (net->vhost)
+			vhost_net_stop(&pair->vhost, net_rx_queue(pair), net_tx_queue(pair));
+		else
+			net_rx_stop(pair);
 		return false;
 	}
-	if (!should && running)
-		vhost_net_stop(&pair->vhost, net_rx_queue(pair), net_tx_queue(pair));
 	if (!should && pair->index)
 		attach(pair, false);
 	return true;
@@ -411,6 +434,8 @@ static int create_pair(struct net *net, unsigned index, int fd, struct error *er
 	pair->index = index;
 	pair->fd = fd;
 	pair->vhost.fd = -1;
+	pair->vhost.failed = vhost_failed;
+	pair->vhost.stopped = vhost_stopped;
 	pair->sync_job.run = sync_job;
 	net_rx_init(pair);
 	net_tx_init(pair);

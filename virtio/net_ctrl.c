@@ -91,8 +91,5 @@ void net_ctrl_run(struct device_queue *dq)
 	/* A guest that never stops asking goes on after the others on this thread. */
 	if (!answer(dq, NET_QUEUE_SIZE))
 		virtio_device_kick(dq->device, dq->index);
-	/* The pairs' own threads see that by themselves, but the kernel's (vhost) do not. */
-	if (atomic_load(&dq->device->broken))
-		for (unsigned i = 0; i < net->pair_count; i++)
-			net_pair_post_sync(net->pairs[i]);
+	net_pairs_stop_broken(net);
 }

@@ -140,6 +140,10 @@ void net_pair_sync(struct net_pair *pair);
 /* The same, from any thread: soon, on the pair's own. Its RX queue must have been activated. */
 void net_pair_post_sync(struct net_pair *pair);
 
+/* If the device is broken: every pair stops. User-mode pairs see that by themselves, but the kernel's
+ * (vhost) do not. Any of the device's threads. */
+void net_pairs_stop_broken(struct net *net);
+
 /* 0: go on. Otherwise the time at which to ask again. */
 uint64_t net_limit_wait(struct net_limit *limit, struct net_debt *debt);
 

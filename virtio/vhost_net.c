@@ -11,6 +11,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -41,6 +42,7 @@ int vhost_net_open(struct vhost_net *vhost, struct error *err)
 {
 	_cleanup_close_ int fd = open_device(err);
 	_cleanup_close_ int silent = -1;
+	_cleanup_close_ int error = -1;
 	uint64_t features = 0;
 
 	if (fd < 0)
@@ -56,9 +58,12 @@ int vhost_net_open(struct vhost_net *vhost, struct error *err)
 	if (ioctl(fd, VHOST_SET_OWNER) < 0)
 		return error_errno(err, errno, "cannot start a vhost-net worker");
 	silent = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (silent < 0)
+	error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (silent < 0 || error < 0)
 		return error_errno(err, errno, "cannot create an eventfd");
-	*vhost = (struct vhost_net){.fd = steal_fd(&fd), .silent_fd = steal_fd(&silent)};
+	vhost->fd = steal_fd(&fd);
+	vhost->silent_fd = steal_fd(&silent);
+	vhost->error_fd = steal_fd(&error);
 	return 0;
 }
 
@@ -68,6 +73,7 @@ void vhost_net_close(struct vhost_net *vhost)
 		return;
 	close(steal_fd(&vhost->fd));
 	close(steal_fd(&vhost->silent_fd));
+	close(steal_fd(&vhost->error_fd));
 }
 
 static int set_memory(int fd, const struct guest_memory *memory)
@@ -100,6 +106,7 @@ static int set_ring(struct vhost_net *vhost, unsigned index, struct device_queue
 	};
 	struct vhost_vring_file kick = {.index = index, .fd = dq->kick_fd};
 	struct vhost_vring_file call = {.index = index, .fd = -1};
+	struct vhost_vring_file error = {.index = index, .fd = vhost->error_fd};
 
 	if (transport)
 		call.fd = transport->vector_fd(dq->device, dq->vector);
@@ -109,7 +116,8 @@ static int set_ring(struct vhost_net *vhost, unsigned index, struct device_queue
 		ioctl(vhost->fd, VHOST_SET_VRING_BASE, &base) < 0 ||
 		ioctl(vhost->fd, VHOST_SET_VRING_ADDR, &addr) < 0 ||
 		ioctl(vhost->fd, VHOST_SET_VRING_KICK, &kick) < 0 ||
-		ioctl(vhost->fd, VHOST_SET_VRING_CALL, &call) < 0)
+		ioctl(vhost->fd, VHOST_SET_VRING_CALL, &call) < 0 ||
+		ioctl(vhost->fd, VHOST_SET_VRING_ERR, &error) < 0)
 		return -errno;
 	return 0;
 }
@@ -121,13 +129,39 @@ static int set_backend(struct vhost_net *vhost, unsigned index, int fd)
 	return ioctl(vhost->fd, VHOST_NET_SET_BACKEND, &backend) < 0 ? -errno : 0;
 }
 
+static void error_reported(struct loop_poll *poll, uint32_t revents)
+{
+	struct vhost_net *vhost = container_of(poll, struct vhost_net, error_poll);
+
+	(void)revents;
+	vhost->failed(vhost);
+}
+
+static void watch_errors(struct vhost_net *vhost, struct loop *loop)
+{
+	vhost->error_poll.fd = vhost->error_fd;
+	vhost->error_poll.events = POLLIN;
+	vhost->error_poll.ready = error_reported;
+	loop_poll_start(loop, &vhost->error_poll);
+}
+
+/* What was reported of the rings of before must not count against those that start now. */
+static void forget_errors(const struct vhost_net *vhost)
+{
+	uint64_t count;
+	ssize_t ignored = read(vhost->error_fd, &count, sizeof(count));
+
+	(void)ignored;
+}
+
 int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx,
 	int tap_fd, struct error *err)
 {
 	uint64_t features = rx->device->driver_features & VHOST_FEATURES;
 	int ret;
 
-	BUG_ON(vhost->running);
+	BUG_ON(vhost->running || vhost->ending);
+	forget_errors(vhost);
 	if (ioctl(vhost->fd, VHOST_SET_FEATURES, &features) < 0)
 		return error_errno(err, errno, "vhost-net refuses the negotiated features");
 	ret = set_memory(vhost->fd, rx->device->memory);
@@ -146,6 +180,7 @@ int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct dev
 		return error_errno(err, -ret, "vhost-net refuses the tap");
 	}
 	vhost->running = true;
+	watch_errors(vhost, rx->loop);
 	return 0;
 }
 
@@ -165,6 +200,14 @@ static void take_back(struct vhost_net *vhost, unsigned index, struct device_que
 		__atomic_load_n(&dq->ring.used->idx, __ATOMIC_RELAXED);
 }
 
+static void errors_released(struct loop_poll *poll)
+{
+	struct vhost_net *vhost = container_of(poll, struct vhost_net, error_poll);
+
+	vhost->ending = false;
+	vhost->stopped(vhost);
+}
+
 void vhost_net_stop(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx)
 {
 	if (!vhost->running)
@@ -172,4 +215,6 @@ void vhost_net_stop(struct vhost_net *vhost, struct device_queue *rx, struct dev
 	vhost->running = false;
 	take_back(vhost, 0, rx);
 	take_back(vhost, 1, tx);
+	vhost->ending = true;
+	loop_poll_stop(&vhost->error_poll, errors_released);
 }

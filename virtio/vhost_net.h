@@ -2,6 +2,8 @@
 /*
  * vhost-net: the kernel moves a queue pair's packets between guest memory and the tap, with our
  * eventfds as kicks and interrupts (linux/vhost.h). One descriptor, and one kernel worker, a pair.
+ * A ring that the kernel cannot go on with is reported by an eventfd, which both rings share, as the
+ * device breaks as a whole.
  *
  * Threads: opened and closed on the main thread, started and stopped on the pair's.
  */
@@ -14,7 +16,14 @@
 struct vhost_net {
 	int fd;	       /* -1: not used */
 	int silent_fd; /* stands in for the interrupt of a queue that has no vector */
+	int error_fd;
+	struct loop_poll error_poll;
 	bool running;
+	bool ending; /* the loop has not let go of error_poll yet: it cannot be started again */
+	/* Set by the owner, called on the pair's thread: a ring is broken, or the tap is gone; and what
+	 * vhost_net_stop() began is complete. */
+	void (*failed)(struct vhost_net *vhost);
+	void (*stopped)(struct vhost_net *vhost);
 };
 
 /* The virtio and virtio-net features that a device may only offer if vhost_net_open() succeeds. */
@@ -26,5 +35,5 @@ int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct dev
 	int tap_fd, struct error *err);
 
 /* Take them back: when it returns, the kernel touches neither rings nor buffers, and each ring's
- * position is where the kernel stopped. */
+ * position is where the kernel stopped. No `failed` follows; `stopped` does, perhaps at once. */
 void vhost_net_stop(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx);

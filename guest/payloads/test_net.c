@@ -55,7 +55,8 @@ static void open_device(void)
 	virtio_open(&dev, VIRTIO_ID_NET, 0);
 	virtq_alloc(&rx, QUEUE_SIZE);
 	virtq_alloc(&tx, QUEUE_SIZE);
-	virtio_negotiate(&dev, FEATURE(VIRTIO_NET_F_MAC) | FEATURE(VIRTIO_RING_F_EVENT_IDX));
+	virtio_negotiate(&dev, FEATURE(VIRTIO_NET_F_MAC) | FEATURE(VIRTIO_RING_F_EVENT_IDX) |
+				       boot_number("mergeable", 0) << VIRTIO_NET_F_MRG_RXBUF);
 	check(dev.features & FEATURE(VIRTIO_NET_F_MAC), "no MAC address");
 	for (unsigned i = 0; i < sizeof(mac); i++)
 		mac[i] = (uint8_t)virtio_config(&dev, i, 1);

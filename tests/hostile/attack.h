@@ -57,3 +57,4 @@ void attack_mmio(void);
 /* attack_streams.c */
 void attack_vsock(void);
 void attack_net(void);
+void attack_net_rings(void);

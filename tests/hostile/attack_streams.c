@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Packets that mean nothing, for vsock and net: garbage in every field, of every length, through all
- * queues, and receive buffers of every shape. Afterwards a reset, and an honest exchange.
+ * queues, and receive buffers of every shape. And a network device's rings, whoever serves them: we,
+ * or the host's kernel (vhost=on). Afterwards a reset, and an honest exchange.
  */
 #include "guest/payloads/lib/boot.h"
 #include "guest/payloads/lib/clock.h"
@@ -221,5 +222,56 @@ void attack_net(void)
 		attack_check_bystander("garbage on net");
 		check_net();
 		attach(2, round & 1 ? -1ull : 0);
+	}
+}
+
+/* ---- net: the rings themselves ---- */
+
+#define BROKEN_MS 10000
+
+static void index_ahead(struct virtq *q)
+{
+	q->avail->idx = (uint16_t)(q->added + SIZE + 1 + attack_below(1000));
+}
+
+static void head_out_of_range(struct virtq *q)
+{
+	virtq_publish(q, (uint16_t)(SIZE + attack_below(1000)));
+}
+
+static void chain_without_end(struct virtq *q)
+{
+	q->desc[0] = (struct vring_desc){.addr = (uint64_t)buffers[0],
+		.len = 100,
+		.flags = VRING_DESC_F_NEXT | (q->index & 1 ? 0 : VRING_DESC_F_WRITE)};
+	virtq_publish(q, 0);
+}
+
+static void buffer_outside_ram(struct virtq *q)
+{
+	q->desc[0] = (struct vring_desc){
+		.addr = 1ull << 45, .len = 2048, .flags = q->index & 1 ? 0 : VRING_DESC_F_WRITE};
+	virtq_publish(q, 0);
+}
+
+/* The host keeps sending, so that a receive ring is looked at too. */
+void attack_net_rings(void)
+{
+	static void (*const spoil[])(struct virtq * q) = {
+		index_ahead, head_out_of_range, chain_without_end, buffer_outside_ram};
+	const unsigned kinds = sizeof(spoil) / sizeof(*spoil);
+
+	open_device(VIRTIO_ID_NET, 2, -1ull);
+	for (unsigned round = 0; round < 4 * kinds; round++) {
+		struct virtq *q = &queues[round & 1];
+
+		spoil[round / 2 % kinds](q);
+		virtq_notify(q);
+		check(wait_until(is_broken(), BROKEN_MS),
+			"queue %u, attack %u: no NEEDS_RESET, status %x", round & 1,
+			round / 2 % kinds, virtio_status(&dev));
+		attack_check_bystander("a broken network ring");
+		check_net();
+		attach(2, round & 2 ? -1ull : 0);
 	}
 }

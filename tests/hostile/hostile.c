@@ -21,5 +21,6 @@ const struct payload_test payload_tests[] = {
 	{"mmio", attack_mmio},
 	{"vsock", attack_vsock},
 	{"net", attack_net},
+	{"net_rings", attack_net_rings},
 	{0},
 };

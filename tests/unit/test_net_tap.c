@@ -448,6 +448,46 @@ START_TEST(a_reset_gives_back_a_working_device)
 }
 END_TEST
 
+static bool breaks(unsigned ms)
+{
+	uint64_t end = now_ns() + ms * 1000000ull;
+
+	while (!(atomic_load(&d.device->status) & VIRTIO_CONFIG_S_NEEDS_RESET) && now_ns() < end)
+		usleep(1000);
+	return atomic_load(&d.device->status) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
+START_TEST(a_broken_ring_stops_the_device_until_it_is_reset)
+{
+	create((struct net_config){.tap = "tap0", .queues = 2, .vhost = vhost_modes[_i]});
+	for (unsigned round = 0; round < 8; round++) {
+		unsigned queue = round & 1;
+
+		restart(DRIVER_ALL_FEATURES);
+		if (!queue)
+			post_rx(0, 60);
+		driver_queue(&d, queue)->avail->idx += 300; /* more than it has entries */
+		virtio_device_kick(d.device, queue);
+		host_send(1,
+			1); /* the kernel looks at a receive ring when there is something to put in */
+		ck_assert(breaks(WAIT_MS));
+		/* A reset comes while the kernel's side is being stopped, and when it long has been. */
+		if (round & 2)
+			usleep(20000);
+		driver_reset(&d);
+		restart(DRIVER_ALL_FEATURES);
+		post_rx(0, 60);
+		guest_send(1, round, (uint8_t)round);
+		ck_assert(host_receives(round, (uint8_t)round, WAIT_MS));
+		host_send(1, (uint8_t)(100 + round));
+		while (guest_receives(0, WAIT_MS) != (int)(100 + round))
+			ck_assert(!breaks(0));
+		driver_reset(&d);
+	}
+	end();
+}
+END_TEST
+
 START_TEST(an_interface_that_goes_away_hurts_nobody_else)
 {
 	create((struct net_config){.tap = "tap0", .vhost = vhost_modes[_i]});
@@ -490,6 +530,7 @@ static void add_packet_tests(TCase *tcase)
 	tcase_add_loop_test(tcase, the_host_is_told_what_the_driver_can_take, 0, modes);
 	tcase_add_loop_test(tcase, flows_go_to_the_active_pairs_only, 0, modes);
 	tcase_add_loop_test(tcase, a_reset_gives_back_a_working_device, 0, modes);
+	tcase_add_loop_test(tcase, a_broken_ring_stops_the_device_until_it_is_reset, 0, modes);
 	tcase_add_loop_test(tcase, an_interface_that_goes_away_hurts_nobody_else, 0, modes);
 }
 
