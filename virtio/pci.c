@@ -7,20 +7,19 @@
  *   0x1000 ISR status             §4.1.4.5      0x4000 MSI-X table
  *   0x2000 device configuration   §4.1.4.6      0x5000 MSI-X pending bits
  * and five vendor capabilities in configuration space say so; the fifth (§4.1.4.9) is a window for
- * guests that cannot map the BAR. Interrupts are MSI-X only: there is no INTx pin.
+ * guests that cannot map the BAR. Interrupts are MSI-X only: there is no INTx pin. What the common
+ * configuration's registers mean is in pci_common.c.
  *
  * Register accesses run on vCPU threads under the device's lock. Once a device is active, each
  * queue's notification address is an ioeventfd, moved along when the guest moves the BAR. `kick_lock`
  * guards that and nothing else; it is taken last.
  */
-#include "virtio/pci.h"
+#include "virtio/pci_private.h"
 
-#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
 #include <linux/pci_regs.h>
-#include <linux/virtio_config.h>
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,23 +37,6 @@
 #define NOTIFY_MULTIPLIER 4
 #define ISR_QUEUE	  1
 #define ISR_CONFIG	  2
-
-struct virtio_pci {
-	struct pci_function function;
-	struct msix msix;
-	struct virtio_device *device;
-	struct vm *vm;
-	uint32_t device_feature_select, driver_feature_select; /* registers: under device->lock */
-	uint16_t queue_select;
-	_Atomic uint16_t config_vector;
-	_Atomic uint8_t isr;
-	unsigned window_cap; /* offset of the §4.1.4.9 capability */
-
-	pthread_mutex_t kick_lock; /* guards what follows */
-	uint64_t bar_gpa;
-	bool kicks_wanted;
-	uint64_t *kick_gpa; /* where each queue's ioeventfd is registered, 0: nowhere */
-};
 
 static struct virtio_pci *of_function(struct pci_function *fn)
 {
@@ -150,164 +132,6 @@ static const struct virtio_transport transport = {
 	.kicks_disconnect = kicks_disconnect,
 };
 
-/* ---- common configuration (§4.1.4.3) ---- */
-
-static struct device_queue *selected_queue(struct virtio_pci *vp)
-{
-	return vp->queue_select < vp->device->queue_count ? &vp->device->queues[vp->queue_select]
-							  : NULL;
-}
-
-static uint64_t queue_field_read(const struct device_queue *dq, uint64_t offset)
-{
-	switch (offset) {
-	case VIRTIO_PCI_COMMON_Q_SIZE:
-		return dq->registers.size;
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-		return dq->vector;
-	case VIRTIO_PCI_COMMON_Q_ENABLE:
-		return dq->enabled;
-	case VIRTIO_PCI_COMMON_Q_NOFF:
-		return dq->index;
-	case VIRTIO_PCI_COMMON_Q_DESCLO:
-		return (uint32_t)dq->registers.desc;
-	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		return dq->registers.desc >> 32;
-	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-		return (uint32_t)dq->registers.driver;
-	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		return dq->registers.driver >> 32;
-	case VIRTIO_PCI_COMMON_Q_USEDLO:
-		return (uint32_t)dq->registers.device;
-	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		return dq->registers.device >> 32;
-	default:
-		return 0;
-	}
-}
-
-static uint64_t common_read(struct virtio_pci *vp, uint64_t offset)
-{
-	struct virtio_device *dev = vp->device;
-	struct device_queue *dq = selected_queue(vp);
-
-	switch (offset) {
-	case VIRTIO_PCI_COMMON_DFSELECT:
-		return vp->device_feature_select;
-	case VIRTIO_PCI_COMMON_DF:
-		return vp->device_feature_select < 2
-			       ? (uint32_t)(dev->features >> 32 * vp->device_feature_select)
-			       : 0;
-	case VIRTIO_PCI_COMMON_GFSELECT:
-		return vp->driver_feature_select;
-	case VIRTIO_PCI_COMMON_GF:
-		return vp->driver_feature_select < 2
-			       ? (uint32_t)(dev->driver_features >> 32 * vp->driver_feature_select)
-			       : 0;
-	case VIRTIO_PCI_COMMON_MSIX:
-		return atomic_load(&vp->config_vector);
-	case VIRTIO_PCI_COMMON_NUMQ:
-		return dev->queue_count;
-	case VIRTIO_PCI_COMMON_STATUS:
-		return atomic_load(&dev->status);
-	case VIRTIO_PCI_COMMON_CFGGENERATION:
-		return atomic_load(&dev->config_generation);
-	case VIRTIO_PCI_COMMON_Q_SELECT:
-		return vp->queue_select;
-	default:
-		return dq ? queue_field_read(dq, offset) : 0; /* size 0: no such queue */
-	}
-}
-
-/* A vector the device does not have reads back as NO_VECTOR (§4.1.5.1.2.2). */
-static uint16_t checked_vector(const struct virtio_pci *vp, uint64_t value)
-{
-	return value < vp->msix.count ? (uint16_t)value : MSIX_NO_VECTOR;
-}
-
-static void set_low(uint64_t *field, uint64_t value)
-{
-	*field = (*field & 0xffffffff00000000) | (uint32_t)value;
-}
-
-static void set_high(uint64_t *field, uint64_t value)
-{
-	*field = (uint32_t)*field | value << 32;
-}
-
-static void queue_field_write(
-	struct virtio_pci *vp, struct device_queue *dq, uint64_t offset, uint64_t value)
-{
-	struct virtqueue_registers *r = &dq->registers;
-
-	/* §4.1.4.3: an enabled queue's registers are not the driver's to change until a reset. */
-	if (!virtio_device_configurable(vp->device) || dq->enabled)
-		return;
-	switch (offset) {
-	case VIRTIO_PCI_COMMON_Q_SIZE:
-		r->size = (uint16_t)value;
-		break;
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-		dq->vector = checked_vector(vp, value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_ENABLE:
-		dq->enabled = value == 1;
-		break;
-	case VIRTIO_PCI_COMMON_Q_DESCLO:
-		set_low(&r->desc, value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		set_high(&r->desc, value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-		set_low(&r->driver, value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		set_high(&r->driver, value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_USEDLO:
-		set_low(&r->device, value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		set_high(&r->device, value);
-		break;
-	default:
-		break;
-	}
-}
-
-static void common_write(struct virtio_pci *vp, uint64_t offset, uint64_t value)
-{
-	struct virtio_device *dev = vp->device;
-	struct device_queue *dq = selected_queue(vp);
-
-	switch (offset) {
-	case VIRTIO_PCI_COMMON_DFSELECT:
-		vp->device_feature_select = (uint32_t)value;
-		break;
-	case VIRTIO_PCI_COMMON_GFSELECT:
-		vp->driver_feature_select = (uint32_t)value;
-		break;
-	case VIRTIO_PCI_COMMON_GF:
-		virtio_device_set_driver_features(dev, vp->driver_feature_select, (uint32_t)value);
-		break;
-	case VIRTIO_PCI_COMMON_MSIX:
-		if (virtio_device_configurable(dev))
-			atomic_store(&vp->config_vector, checked_vector(vp, value));
-		break;
-	case VIRTIO_PCI_COMMON_STATUS:
-		virtio_device_set_status(dev, (uint8_t)value);
-		break;
-	case VIRTIO_PCI_COMMON_Q_SELECT:
-		vp->queue_select = (uint16_t)value;
-		break;
-	default:
-		if (dq)
-			queue_field_write(vp, dq, offset, value);
-		break;
-	}
-}
-
 /* ---- device configuration (§2.5): any access that lies inside it ---- */
 
 static bool inside_config(const struct virtio_device *dev, uint64_t offset, unsigned size)
@@ -352,7 +176,8 @@ static uint64_t bar_read(struct pci_function *fn, unsigned bar, uint64_t offset,
 		return 0;
 	}
 	pthread_mutex_lock(&vp->device->lock);
-	value = offset < ISR ? common_read(vp, offset) : device_read(vp, offset - DEVICE, size);
+	value = offset < ISR ? virtio_pci_common_read(vp, offset)
+			     : device_read(vp, offset - DEVICE, size);
 	pthread_mutex_unlock(&vp->device->lock);
 	return value;
 }
@@ -378,9 +203,9 @@ static void bar_write(
 	}
 	pthread_mutex_lock(&vp->device->lock);
 	if (offset < ISR) {
-		common_write(vp, offset, size == 8 ? (uint32_t)value : value);
+		virtio_pci_common_write(vp, offset, size == 8 ? (uint32_t)value : value);
 		if (size == 8) /* a 64-bit field in one access */
-			common_write(vp, offset + 4, value >> 32);
+			virtio_pci_common_write(vp, offset + 4, value >> 32);
 	} else {
 		device_write(vp, offset - DEVICE, size, value);
 	}
