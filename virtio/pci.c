@@ -80,6 +80,9 @@ static void set_kicks(struct virtio_device *dev, bool wanted)
 
 static void kicks_connect(struct virtio_device *dev)
 {
+	struct virtio_pci *vp = dev->transport_owner;
+
+	atomic_store(&vp->driven, true);
 	set_kicks(dev, true);
 }
 
@@ -376,6 +379,11 @@ struct virtio_device *virtio_pci_device(struct virtio_pci *vp)
 	return vp->device;
 }
 
+bool virtio_pci_was_driven(const struct virtio_pci *vp)
+{
+	return atomic_load(&vp->driven);
+}
+
 void virtio_pci_set_vm(struct virtio_pci *vp, struct vm *vm)
 {
 	if (!vm) {
@@ -383,6 +391,7 @@ void virtio_pci_set_vm(struct virtio_pci *vp, struct vm *vm)
 		vp->device_feature_select = vp->driver_feature_select = vp->queue_select = 0;
 		atomic_store(&vp->config_vector, MSIX_NO_VECTOR);
 		atomic_store(&vp->isr, 0);
+		atomic_store(&vp->driven, false);
 	}
 	msix_set_vm(&vp->msix, vm);
 	pthread_mutex_lock(&vp->kick_lock);

@@ -19,5 +19,8 @@ void virtio_pci_destroy(struct virtio_pci *vp);
 struct pci_function *virtio_pci_function(struct virtio_pci *vp);
 struct virtio_device *virtio_pci_device(struct virtio_pci *vp);
 
+/* Whether a driver has set the device going since the VM was connected; a reset of it changes nothing. Any thread. */
+bool virtio_pci_was_driven(const struct virtio_pci *vp);
+
 /* Connect interrupts and kicks to a VM; NULL disconnects (device reset first). */
 void virtio_pci_set_vm(struct virtio_pci *vp, struct vm *vm);

@@ -16,6 +16,7 @@ struct virtio_pci {
 	uint16_t queue_select;
 	_Atomic uint16_t config_vector;
 	_Atomic uint8_t isr;
+	_Atomic bool driven; /* shared: since the VM was connected */
 	unsigned window_cap; /* offset of the §4.1.4.9 capability */
 
 	pthread_mutex_t kick_lock; /* guards what follows */

@@ -55,6 +55,15 @@ void test_triple_fault(void)
 	cpu_triple_fault();
 }
 
+/* So has one that faults before it has opened a pin, or driven the disk that is there. */
+void test_triple_fault_early(void)
+{
+	mask_all_pins();
+	lapic_disable();
+	print("about to crash");
+	cpu_triple_fault();
+}
+
 /* ---- resets: the boots are counted on the disk ---- */
 
 static struct blk blk;

@@ -20,6 +20,7 @@ const struct payload_test payload_tests[] = {
 	{"smp_interrupts", test_smp_interrupts},
 	{"power_off", test_power_off},
 	{"triple_fault", test_triple_fault},
+	{"triple_fault_early", test_triple_fault_early},
 	{"reboot", test_reboot},
 	{"serial_registers", test_serial_registers},
 	{"serial_output", test_serial_output},

@@ -28,6 +28,7 @@ void test_smp_interrupts(void);
 /* test_power.c */
 void test_power_off(void);
 void test_triple_fault(void);
+void test_triple_fault_early(void);
 void test_reboot(void);
 
 /* test_serial.c */

@@ -68,7 +68,7 @@ int arch_vcpu_set_entry(struct vcpu *vcpu, const struct arch_boot_entry *entry, 
 /*
  * After VCPU_STOP_SHUTDOWN of `vcpu`, on its thread: whether the guest had shut its interrupt
  * controllers down first, as an orderly reboot=t does, so that the triple fault is a request to reset
- * and not a crash.
+ * and not a crash. A guest that has not come to starting its drivers may look the same.
  */
 bool arch_shutdown_was_orderly(const struct vcpu *vcpu);
 

@@ -120,7 +120,8 @@ static void vcpu_stopped(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uin
 
 	switch (why) {
 	case VCPU_STOP_SHUTDOWN:
-		if (arch_shutdown_was_orderly(vcpu)) {
+		/* Before its first driver starts, a guest may not have touched what arch looks at. */
+		if (arch_shutdown_was_orderly(vcpu) && machine_devices_were_driven(&m->devices)) {
 			machine_request(m, MACHINE_REQUEST_RESET);
 			return;
 		}

@@ -175,6 +175,14 @@ void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm)
 		virtio_pci_set_vm(devices->virtio[i], vm);
 }
 
+bool machine_devices_were_driven(const struct machine_devices *devices)
+{
+	for (unsigned i = 0; i < devices->count; i++)
+		if (virtio_pci_was_driven(devices->virtio[i]))
+			return true;
+	return !devices->count;
+}
+
 static void one_reset(struct virtio_device *dev, void *arg)
 {
 	struct machine_devices *devices = arg;

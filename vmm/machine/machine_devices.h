@@ -28,5 +28,11 @@ void machine_devices_destroy(struct machine_devices *devices);
 /* Connect all to a VM / disconnect all (they are reset by then). */
 void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm);
 
+/*
+ * Whether a driver has set one of them going since the VM was connected: the guest has come so far. A
+ * machine without devices cannot tell and says yes. Any thread, while a VM is connected.
+ */
+bool machine_devices_were_driven(const struct machine_devices *devices);
+
 /* Reset all; `done` is called on the main loop when nothing is in flight any more. */
 void machine_devices_reset(struct machine_devices *devices, void (*done)(void *owner), void *owner);

@@ -64,8 +64,11 @@ static bool lapic_is_off(const struct vcpu *vcpu)
 /*
  * Linux's native_machine_shutdown() masks every pin of the I/O APIC and switches the local APIC of the
  * processor it is on off, before `reboot=t` faults on purpose. A panic that reboots at once (panic=-1)
- * switches the local APIC off too, but leaves the event device's pin open. Not told apart: a panic
- * after the I/O APIC was set up and before that pin was opened; it is taken for a reset.
+ * switches the local APIC off too, but leaves the event device's pin open.
+ *
+ * That pin is opened late in the boot, though before any driver of a PCI device starts: until then the
+ * caller must know better. No other state of the processor says more: on AMD KVM puts it through
+ * INIT before we hear of the fault (shutdown_interception()), local APIC and paravirtual MSRs included.
  */
 bool arch_shutdown_was_orderly(const struct vcpu *vcpu)
 {
