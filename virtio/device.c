@@ -28,6 +28,9 @@ static void reset_device(struct loop_job *job);
 static void queue_done(struct loop_job *job);
 static void start_queue(struct loop_job *job);
 static void stop_queue(struct loop_job *job);
+static bool look_for_chains(const struct loop_watch *watch);
+static bool ask_for_kicks(struct loop_watch *watch);
+static void chains_came(struct loop_watch *watch);
 
 static struct loop_thread *thread_of(struct virtio_device *dev, unsigned queue)
 {
@@ -80,6 +83,9 @@ int virtio_device_init(struct virtio_device *dev, const char *id, const struct g
 		dq->size_max = queue_size;
 		dq->start_job.run = start_queue;
 		dq->stop_job.run = stop_queue;
+		dq->chains.look = look_for_chains;
+		dq->chains.arm = ask_for_kicks;
+		dq->chains.run = chains_came;
 	}
 	dev->activate_job.run = activate;
 	dev->reset_job.run = reset_device;
@@ -192,9 +198,6 @@ static void start_queue(struct loop_job *job)
 	dq->kick.fd = dq->kick_fd;
 	dq->kick.events = POLLIN;
 	dq->kick.ready = kicked;
-	dq->chains.look = look_for_chains;
-	dq->chains.arm = ask_for_kicks;
-	dq->chains.run = chains_came;
 	loop_poll_start(dq->loop, &dq->kick);
 	/* The driver may have queued chains before its kicks could reach us. */
 	if (device_queue_usable(dq))

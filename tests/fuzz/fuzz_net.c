@@ -96,6 +96,7 @@ static void stop_queues(void)
 		struct device_queue *dq = &device->queues[i];
 
 		dq->stopping = true;
+		loop_watch_stop(loop, &dq->chains);
 		device->ops->queue_stop(dq);
 	}
 	for (unsigned rounds = 0; device->queues_running; rounds++) {
