@@ -466,7 +466,8 @@ START_TEST(a_broken_ring_stops_the_device_until_it_is_reset)
 		restart(DRIVER_ALL_FEATURES);
 		if (!queue)
 			post_rx(0, 60);
-		driver_queue(&d, queue)->avail->idx += 300; /* more than it has entries */
+		/* more than it has entries */
+		__atomic_fetch_add(&driver_queue(&d, queue)->avail->idx, 300, __ATOMIC_RELEASE);
 		virtio_device_kick(d.device, queue);
 		host_send(1,
 			1); /* the kernel looks at a receive ring when there is something to put in */
