@@ -27,6 +27,8 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
+#define COMPANY 8 /* busy waits without it that end the expectation */
+
 struct loop {
 	struct io_uring ring;
 	struct loop_timer *timers; /* sorted by deadline */
@@ -42,6 +44,8 @@ struct loop {
 		polls; /* that the kernel holds; of these, polls that may last for ever */
 	bool spins;
 	struct spin idle, busy; /* waits for others only, and waits for requests of our own too */
+	struct spin_cost sleep_cost;
+	unsigned company; /* busy waits left for which more from others is expected */
 };
 
 /* To look for what another thread does needs a CPU for that thread. */
@@ -425,22 +429,48 @@ static int sleep_for_events(struct loop *loop)
 	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
 }
 
-/* Whether there is something to do, from what memory shows. */
-static bool look(const struct loop *loop)
+static uint64_t thread_cpu_ns(void)
 {
-	unsigned flags = __atomic_load_n(loop->ring.sq.kflags, __ATOMIC_RELAXED);
+	struct timespec ts;
 
-	if (io_uring_cq_ready(&loop->ring) || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
-		return true;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The same, now and then with a look at what it costs us; what there is to submit goes first, it is no part of that. */
+static int sleep_and_learn(struct loop *loop)
+{
+	uint64_t before;
+	int ret;
+
+	if (!spin_cost_due(&loop->sleep_cost))
+		return sleep_for_events(loop);
+	io_uring_submit(&loop->ring);
+	before = thread_cpu_ns();
+	ret = sleep_for_events(loop);
+	spin_cost_learn(&loop->sleep_cost, thread_cpu_ns() - before);
+	return ret;
+}
+
+static bool look_at_watches(const struct loop *loop)
+{
 	for (const struct loop_watch *watch = loop->watches; watch; watch = watch->next)
 		if (watch->look(watch))
 			return true;
 	return false;
 }
 
-static bool look_for_a_while(struct loop *loop, uint64_t start)
+/* Whether there is something to do, from what memory shows. */
+static bool look(const struct loop *loop)
 {
-	uint64_t end = start + SPIN_MAX_NS;
+	unsigned flags = __atomic_load_n(loop->ring.sq.kflags, __ATOMIC_RELAXED);
+
+	return io_uring_cq_ready(&loop->ring) ||
+	       flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) || look_at_watches(loop);
+}
+
+static bool look_for_a_while(struct loop *loop, uint64_t end)
+{
 
 	if (loop->timers)
 		end = min_u64(end, loop->timers->deadline_ns);
@@ -464,10 +494,30 @@ static bool arm_watches(struct loop *loop)
 	return changed;
 }
 
+/*
+ * Looking spares a wake-up, and those who are watched the work of waking us. Where only the end of our own I/O can come,
+ * as with a guest that has one request at a time, it spares the first only, and takes a CPU that this I/O may need: then
+ * not for long.
+ */
+static uint32_t busy_limit(const struct loop *loop)
+{
+	return loop->company ? spin_limit(&loop->sleep_cost) : SPIN_MIN_NS;
+}
+
+static void learn_company(struct loop *loop)
+{
+	if (look_at_watches(loop))
+		loop->company = COMPANY;
+	else if (loop->company)
+		loop->company--;
+}
+
 static int wait_events(struct loop *loop)
 {
 	/* Polls stay for ever: what is beyond them is I/O, whose end has a rhythm of its own. */
-	struct spin *spin = loop->requests > loop->polls ? &loop->busy : &loop->idle;
+	bool busy = loop->requests > loop->polls;
+	struct spin *spin = busy ? &loop->busy : &loop->idle;
+	uint32_t limit = busy ? busy_limit(loop) : spin_limit(&loop->sleep_cost);
 	uint64_t start;
 	bool seen;
 	int ret;
@@ -475,9 +525,11 @@ static int wait_events(struct loop *loop)
 	if (!loop->spins)
 		return arm_watches(loop) ? 0 : sleep_for_events(loop);
 	start = now_ns();
-	seen = spin_worthwhile(spin) && look_for_a_while(loop, start);
-	ret = seen || arm_watches(loop) ? 0 : sleep_for_events(loop);
-	spin_learn(spin, now_ns() - start, seen);
+	seen = spin_worthwhile(spin, limit) && look_for_a_while(loop, start + limit);
+	ret = seen || arm_watches(loop) ? 0 : sleep_and_learn(loop);
+	spin_learn(spin, now_ns() - start, seen, limit);
+	if (busy)
+		learn_company(loop);
 	return ret;
 }
 
