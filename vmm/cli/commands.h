@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 /* The state format and API that `--version` names; 0 until a version has one to keep. */
 #define BULKHEAD_STATE_FORMAT 0

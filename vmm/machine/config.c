@@ -7,7 +7,7 @@
 #include "vmm/machine/config.h"
 
 #include "vmm/base/util.h"
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 #include <errno.h>
 #include <fcntl.h>

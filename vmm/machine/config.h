@@ -12,7 +12,7 @@
 #include "virtio/net.h"
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 #include "vmm/memory/guest_memory.h"
 
 #include <stdbool.h>

@@ -6,7 +6,7 @@
  */
 #include "vmm/base/util.h"
 #include "vmm/machine/config.h"
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
 #include "vmm/base/util.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/config.h"
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 #define PATH_LENGTH_MAX	   4095
 #define SOCKET_LENGTH_MAX  107			    /* sun_path less its NUL */

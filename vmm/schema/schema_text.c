@@ -7,7 +7,7 @@
  * `--cpus 2,max=4`), else a switch turned on. Nothing is judged here beyond that form: a number that
  * is none stays text, and the validator, which sees flags and files alike, refuses it.
  */
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 #include "vmm/base/util.h"
 

@@ -4,7 +4,7 @@
  * one function, which either stores a value or says in one line what the value is and what it should
  * have been. See schema.h.
  */
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 #include "vmm/base/nearest.h"
 #include "vmm/base/util.h"

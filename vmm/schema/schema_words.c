@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the tables say, in words. Apart from the validator: the document generator needs no more. */
-#include "vmm/machine/schema.h"
+#include "vmm/schema/schema.h"
 
 #include <stdio.h>
 #include <string.h>
