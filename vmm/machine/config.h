@@ -12,8 +12,8 @@
 #include "virtio/net.h"
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
-#include "vmm/schema/schema.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/schema/schema.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,6 +6,7 @@
  */
 #include "vmm/schema/schema.h"
 
+#include "vmm/base/base64.h"
 #include "vmm/base/nearest.h"
 #include "vmm/base/util.h"
 
@@ -212,6 +213,82 @@ static int fill_text(const struct schema *s, const json_t *value, void *field, c
 	return store_text(field, text, path, err);
 }
 
+/* Any text: what it may hold is for its user to say. */
+static int fill_string(const struct schema *s, const json_t *value, void *field, const char *path,
+	struct error *err)
+{
+	size_t len = json_string_length(value);
+
+	if (!json_is_string(value))
+		return refuse(err, path, value, "text");
+	if (len < s->min || len > s->max)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"%s: is %zu bytes long, from %" PRIu64 " to %" PRIu64 " are allowed", path,
+			len, s->min, s->max);
+	return store_text(field, json_string_value(value), path, err);
+}
+
+static int fill_bytes(const struct schema *s, const json_t *value, void *field, const char *path,
+	struct error *err)
+{
+	struct schema_bytes *bytes = field;
+	size_t len = json_string_length(value);
+
+	if (!json_is_string(value))
+		return refuse(err, path, value, "bytes as base64 text");
+	free(bytes->data);
+	bytes->data = malloc(len / 4 * 3 + 1);
+	if (!bytes->data)
+		return error_errno(err, ENOMEM, "%s", path);
+	if (!base64_decode(json_string_value(value), len, bytes->data, &bytes->size))
+		return error_set(
+			err, ERROR_BAD_REQUEST, "%s: is not base64 (RFC 4648, padded)", path);
+	if (bytes->size < s->min || bytes->size > s->max)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"%s: has %zu bytes, from %" PRIu64 " to %" PRIu64 " are allowed", path,
+			bytes->size, s->min, s->max);
+	return 0;
+}
+
+static void release_texts(struct schema_texts *texts)
+{
+	for (unsigned i = 0; i < texts->count; i++)
+		free(texts->items[i]);
+	free(texts->items);
+	*texts = (struct schema_texts){0};
+}
+
+static int fill_texts(const struct schema *s, const json_t *value, void *field, const char *path,
+	struct error *err)
+{
+	struct schema_texts *texts = field;
+	size_t given = json_array_size(value);
+
+	if (!json_is_array(value))
+		return refuse(err, path, value, "a list of texts");
+	if (given < s->min || given > s->max)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"%s: %zu are given, from %" PRIu64 " to %" PRIu64 " are possible", path,
+			given, s->min, s->max);
+	release_texts(texts);
+	texts->items = calloc(given + 1, sizeof(*texts->items));
+	if (!texts->items)
+		return error_errno(err, ENOMEM, "%s", path);
+	for (size_t i = 0; i < given; i++) {
+		const json_t *element = json_array_get(value, i);
+		char name[PATH_SIZE];
+
+		snprintf(name, sizeof(name), "%.120s[%zu]", path, i);
+		if (!json_is_string(element))
+			return refuse(err, name, element, "text");
+		texts->items[i] = strdup(json_string_value(element));
+		if (!texts->items[i])
+			return error_errno(err, ENOMEM, "%s", name);
+		texts->count++;
+	}
+	return 0;
+}
+
 static bool is_id(const char *text, size_t len)
 {
 	if (len == 0 || len >= SCHEMA_ID_SIZE || strchr("._-", text[0]))
@@ -339,6 +416,12 @@ static int fill_one(const struct schema *s, const json_t *value, void *target, c
 	case SCHEMA_TEXT:
 	case SCHEMA_PATH:
 		return fill_text(s, value, field, path, err);
+	case SCHEMA_STRING:
+		return fill_string(s, value, field, path, err);
+	case SCHEMA_BYTES:
+		return fill_bytes(s, value, field, path, err);
+	case SCHEMA_TEXTS:
+		return fill_texts(s, value, field, path, err);
 	case SCHEMA_ID:
 		return fill_id(s, value, field, path, err);
 	case SCHEMA_MAC:
@@ -414,27 +497,51 @@ int schema_fill(const struct schema *table, const json_t *object, void *target, 
 	return 0;
 }
 
+static void release_one(const struct schema *s, void *target)
+{
+	char *field = (char *)target + s->offset;
+	char **text = NULL;
+
+	switch (s->type) {
+	case SCHEMA_TEXT:
+	case SCHEMA_PATH:
+	case SCHEMA_WORD:
+	case SCHEMA_STRING:
+		text = (void *)field;
+		break;
+	case SCHEMA_CHOICE:
+		text = s->extra ? (void *)((char *)target + s->extra) : NULL;
+		break;
+	case SCHEMA_BYTES:
+		free(((struct schema_bytes *)(void *)field)->data);
+		*(struct schema_bytes *)(void *)field = (struct schema_bytes){0};
+		break;
+	case SCHEMA_TEXTS:
+		release_texts((void *)field);
+		break;
+	case SCHEMA_OBJECT:
+		schema_release(s->members, target);
+		break;
+	default:
+		break;
+	}
+	if (text) {
+		free(*text);
+		*text = NULL;
+	}
+}
+
 void schema_release(const struct schema *table, void *target)
 {
 	for (const struct schema *s = table; s->name; s++) {
-		char *field = (char *)target + s->offset;
-		char **text = NULL;
-
-		if (s->type == SCHEMA_TEXT || s->type == SCHEMA_PATH || s->type == SCHEMA_WORD)
-			text = (void *)field;
-		else if (s->type == SCHEMA_CHOICE && s->extra)
-			text = (void *)((char *)target + s->extra);
-		if (text && !s->flag_only) {
-			free(*text);
-			*text = NULL;
-		}
-		if (s->type == SCHEMA_OBJECT)
-			schema_release(s->members, target);
+		if (!s->flag_only)
+			release_one(s, target);
 		if (s->type == SCHEMA_LIST) {
 			unsigned *count = (void *)((char *)target + s->extra);
 
 			for (unsigned i = 0; i < *count; i++)
-				schema_release(s->members, field + i * s->size);
+				schema_release(
+					s->members, (char *)target + s->offset + i * s->size);
 			*count = 0;
 		}
 	}

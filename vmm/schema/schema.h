@@ -31,10 +31,24 @@ enum schema_type {
 	SCHEMA_WORD,   /* char *: one of the choices' names, kept as text */
 	SCHEMA_TEXT,   /* char *: min to max bytes, no control characters */
 	SCHEMA_PATH,   /* char *: 1 to max bytes */
+	SCHEMA_STRING, /* char *: min to max bytes of any text, lines included */
+	SCHEMA_BYTES,  /* struct schema_bytes: base64 text of min to max bytes */
+	SCHEMA_TEXTS,  /* struct schema_texts: a list of min to max texts */
 	SCHEMA_ID,     /* char[64]: an identifier, [a-z0-9][a-z0-9._-]{0,62} */
 	SCHEMA_MAC,    /* uint8_t[6]: a unicast Ethernet address, not zero */
 	SCHEMA_OBJECT, /* members, stored relative to the same structure */
 	SCHEMA_LIST,   /* an array of at most `max` structures of `size` bytes, each with members */
+};
+
+/* Where SCHEMA_BYTES and SCHEMA_TEXTS are stored. `data` and `items` are NULL when none was given. */
+struct schema_bytes {
+	uint8_t *data;
+	size_t size;
+};
+
+struct schema_texts {
+	char **items; /* NULL-terminated, as execve() wants it */
+	unsigned count;
 };
 
 /* A name that ends in ':' takes text behind it ("file:PATH"), stored as char * at `rest`. */
@@ -72,7 +86,7 @@ struct schema {
 int schema_fill(const struct schema *table, const json_t *object, void *target, const char *path,
 	struct error *err);
 
-/* Free the texts that schema_fill() stored. */
+/* Free the texts and bytes that schema_fill() stored. */
 void schema_release(const struct schema *table, void *target);
 
 /* Put the value of flag `option` (text NULL: none given) into `flags`, a JSON object, under its name. */
