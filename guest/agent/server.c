@@ -162,6 +162,11 @@ static void conn_write(struct rpc_peer *peer, const char *bytes, size_t size)
 	conn_update(conn);
 }
 
+static void conn_answered(struct rpc_peer *peer)
+{
+	conn_update(conn_of(peer));
+}
+
 static void conn_read(struct conn *conn)
 {
 	static char bytes[READ_SIZE];
@@ -228,6 +233,7 @@ static void accept_ready(struct event *event, uint32_t events)
 	conn->peer = (struct rpc_peer){.methods = server_methods,
 		.calls_max = CONN_CALLS,
 		.write = conn_write,
+		.answered = conn_answered,
 		.user = conn};
 	rpc_peer_open(&conn->peer);
 	conn->end.fire = conn_free;

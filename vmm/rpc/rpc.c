@@ -61,6 +61,16 @@ static void call_free(struct rpc_call *call)
 
 static void serve_lines(struct rpc_peer *peer);
 
+/* There is room for another call. */
+static void call_over(struct rpc_peer *peer)
+{
+	if (!peer)
+		return;
+	serve_lines(peer);
+	if (peer->answered)
+		peer->answered(peer);
+}
+
 void rpc_reply(struct rpc_call *call, json_t *result)
 {
 	struct rpc_peer *peer = call->peer;
@@ -76,8 +86,7 @@ void rpc_reply(struct rpc_call *call, json_t *result)
 					  "result", result));
 	json_decref(result);
 	call_free(call);
-	if (peer)
-		serve_lines(peer);
+	call_over(peer);
 }
 
 void rpc_fail(struct rpc_call *call, const struct error *err)
@@ -87,8 +96,7 @@ void rpc_fail(struct rpc_call *call, const struct error *err)
 	if (peer && call->id)
 		send_error(peer, call->id, err, 0);
 	call_free(call);
-	if (peer)
-		serve_lines(peer);
+	call_over(peer);
 }
 
 /* Fill in the parameters; what fails is answered here. */

@@ -68,6 +68,8 @@ struct rpc_peer {
 	unsigned calls_max;
 	/* A line to send, its end included. It may not free the peer. */
 	void (*write)(struct rpc_peer *peer, const char *bytes, size_t size);
+	/* May be NULL: a call was answered or dropped, so it may be ready again. It may not free the peer. */
+	void (*answered)(struct rpc_peer *peer);
 	void *user;
 	/* Private from here. */
 	char *input;
@@ -78,7 +80,7 @@ struct rpc_peer {
 	unsigned call_count;
 };
 
-/* `peer` is zeroed but for its first four members. */
+/* `peer` is zeroed but for its first five members. */
 void rpc_peer_open(struct rpc_peer *peer);
 /* Give up the connection: open calls are cancelled, and their answers dropped. */
 void rpc_peer_close(struct rpc_peer *peer);

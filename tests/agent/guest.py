@@ -1,0 +1,219 @@
+"""A guest without a VM: a small root file system on a tmpfs, the agent in it behind chroot, and a client for its socket.
+
+Nothing but the standard library.
+"""
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+
+class Failure(Exception):
+    """What a test reports as its reason."""
+
+
+class RpcError(Exception):
+    """An error object that was answered."""
+
+    def __init__(self, error):
+        super().__init__(error["message"])
+        self.code, self.message, self.kind = error["code"], error["message"], error["data"]["kind"]
+
+
+def check(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+def wait_for(what, condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise Failure(f"waited {seconds:.0f} s in vain for {what}")
+
+
+class Client:
+    """One connection. Answers are matched by id, notifications kept in the order they came."""
+
+    def __init__(self, path, timeout=20.0):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout)
+        self.socket.connect(path)
+        self.buffer = b""
+        self.number = 0
+        self.notes, self.answers = [], {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            piece = self.socket.recv(1 << 20)
+            if not piece:
+                raise Failure("the agent closed the connection")
+            self.buffer += piece
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def pump(self):
+        message = self.line()
+        if "method" in message:
+            self.notes.append(message)
+        else:
+            self.answers[message["id"]] = message
+        return message
+
+    def send(self, method, **params):
+        self.number += 1
+        request = {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params}
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        return self.number
+
+    def answer(self, number):
+        while number not in self.answers:
+            self.pump()
+        answer = self.answers.pop(number)
+        if "error" in answer:
+            raise RpcError(answer["error"])
+        return answer["result"]
+
+    def call(self, method, **params):
+        return self.answer(self.send(method, **params))
+
+    def raw(self, data):
+        """Bytes as they are; the next line that is no notification."""
+        self.socket.sendall(data)
+        while True:
+            message = self.line()
+            if "method" not in message:
+                return message
+
+    def output(self, stream="stdout"):
+        return b"".join(base64.b64decode(n["params"]["data"]) for n in self.notes
+                        if n["method"] == "exec.output" and n["params"]["stream"] == stream)
+
+    def run(self, *argv, **params):
+        self.notes = []
+        return self.call("exec", argv=list(argv), **params)
+
+
+def refused(kind, words, function, *args, **params):
+    try:
+        result = function(*args, **params)
+    except RpcError as error:
+        check(error.kind == kind, f"the kind is {error.kind}, not {kind}: {error.message}")
+        check(re.search(words, error.message), f"no '{words}' in: {error.message}")
+        return error
+    raise Failure(f"not refused but answered {result}")
+
+
+def copy_program(root, program):
+    """With the libraries it needs."""
+    path = shutil.which(program)
+    if not path:
+        return False
+    path = os.path.realpath(path)
+    libraries = re.findall(r"(/\S+) \(0x", subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout)
+    for source in [path, *libraries]:
+        target = root + source
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copy(source, target)
+    name = f"{root}/sbin/{program}"
+    if not os.path.exists(name):
+        os.symlink(path, name)
+    return True
+
+
+class Guest:
+    """A root file system with the agent in it. `init`: as process 1 of a PID namespace, else as a service."""
+
+    def __init__(self, agent, work, name, init=False, files=None):
+        self.root = f"{work}/{name}"
+        self.init = init
+        os.makedirs(self.root)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", self.root], check=True)
+        for folder in ["bin", "sbin", "etc/bulkhead/services.d", "proc", "sys", "dev", "run", "tmp", "root", "mnt", "log"]:
+            os.makedirs(f"{self.root}/{folder}")
+        busybox = "/bin/busybox" if os.path.exists("/bin/busybox") else shutil.which("busybox")
+        shutil.copy(busybox, f"{self.root}/bin/busybox")
+        for applet in ["sh", "cat", "sleep", "echo", "dd", "head", "id", "env", "pwd", "true", "false", "kill", "ls", "mkdir", "rm", "ps", "touch", "hostname", "setsid", "mount", "umount", "yes", "wc", "date"]:
+            os.symlink("busybox", f"{self.root}/bin/{applet}")
+        shutil.copy(agent, f"{self.root}/sbin/bulkhead-agent")
+        self.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ndb:x:1234:1235:db:/home/db:/bin/sh\n")
+        self.write("etc/group", "root:x:0:\ndb:x:1235:\nextra:x:1300:nobody,db\n")
+        self.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+        self.write("etc/os-release", 'NAME=x\nPRETTY_NAME="Test Guest 1"\n')
+        for path, text in (files or {}).items():
+            self.write(path, text)
+        if not init:
+            subprocess.run(["mount", "-t", "proc", "proc", f"{self.root}/proc"], check=True)
+            subprocess.run(["mount", "-t", "sysfs", "-o", "ro", "sysfs", f"{self.root}/sys"], check=True)
+            subprocess.run(["mount", "-t", "devtmpfs", "devtmpfs", f"{self.root}/dev"], check=True)
+        self.socket = f"{self.root}/agent.sock"
+        self.process = None
+
+    def write(self, path, text):
+        with open(f"{self.root}/{path}", "w", encoding="utf-8") as file:
+            file.write(text)
+        if text.startswith("#!"):
+            os.chmod(f"{self.root}/{path}", 0o755)
+
+    def read(self, path):
+        try:
+            with open(f"{self.root}/{path}", encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def start(self):
+        command = ["chroot", self.root, "/sbin/bulkhead-agent", "--listen", "unix:/agent.sock"]
+        if self.init:
+            command = ["unshare", "--pid", "--mount", "--net", "--uts", "--cgroup", "--fork", "--kill-child", *command]
+        with open(f"{self.root}/log/agent", "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for("the agent's socket", lambda: self.answers() or self.process.poll() is not None)
+        check(self.process.poll() is None, f"the agent ended: {self.log()}")
+        return self
+
+    def answers(self):
+        try:
+            with self.client(timeout=2):
+                return True
+        except OSError:
+            return False
+
+    def client(self, timeout=20.0):
+        return Client(self.socket, timeout)
+
+    def log(self):
+        return self.read("log/agent")
+
+    def pid(self):
+        """Of the agent, or of the process 1 that it has, as we see it."""
+        if not self.init:
+            return self.process.pid
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        with open(children, encoding="ascii") as file:
+            return int(file.read().split()[0])
+
+    def status(self, field, pid=None):
+        with open(f"/proc/{pid or self.pid()}/status", encoding="utf-8") as file:
+            return re.search(rf"^{field}:\s*(\S+)", file.read(), re.M)[1]
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        time.sleep(0.05)
+        subprocess.run(["umount", "-R", "-l", self.root], check=False, capture_output=True)
