@@ -180,7 +180,10 @@ void boot_network(void)
 			log_error("boot: %s: line %d: %s", file, reason.line, reason.text);
 		else if (!json_is_array(object))
 			configure(object, file);
-		json_array_foreach(object, i, entry) configure(entry, file);
+		json_array_foreach(object, i, entry)
+		{
+			configure(entry, file);
+		}
 	}
 	json_decref(object);
 }

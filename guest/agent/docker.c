@@ -192,7 +192,10 @@ static json_t *docker_run(const void *params, struct error *err)
 		error_set(err, ERROR_CORRUPT, "Docker's answer is no list");
 		return NULL;
 	}
-	json_array_foreach(all, i, entry) json_array_append_new(list, container(entry));
+	json_array_foreach(all, i, entry)
+	{
+		json_array_append_new(list, container(entry));
+	}
 	return json_pack("{s:o}", "containers", list);
 }
 
