@@ -72,7 +72,7 @@ static bool join_chunks(const char *bytes, size_t size, char *body)
 char *docker_http_body(const char *bytes, size_t size, int *status, struct error *err)
 {
 	/* One copy with a NUL behind it, so that no look at a number or a header runs past the end. */
-	_cleanup_free_ char *text = malloc(size + 1), *body = malloc(size + 1);
+	_cleanup_free_ char *text = calloc(1, size + 1), *body = malloc(size + 1);
 	const char *rest, *value;
 	size_t head, left, length;
 
@@ -81,7 +81,6 @@ char *docker_http_body(const char *bytes, size_t size, int *status, struct error
 		return NULL;
 	}
 	memcpy(text, bytes, size);
-	text[size] = '\0';
 	rest = memmem(text, size, "\r\n\r\n", 4);
 	if (!rest || strncmp(text, "HTTP/1.", 7) != 0 ||
 		sscanf(text + 7, "%*1[01] %3d", status) != 1) {

@@ -192,9 +192,11 @@ static json_t *addresses_of(const json_t *all, int index)
 	json_t *list = json_array(), *entry;
 	size_t i;
 
-	json_array_foreach((json_t *)(uintptr_t)all, i,
-		entry) if (json_integer_value(json_object_get(entry, "index")) == index)
-		json_array_append(list, json_object_get(entry, "address"));
+	json_array_foreach((json_t *)(uintptr_t)all, i, entry)
+	{
+		if (json_integer_value(json_object_get(entry, "index")) == index)
+			json_array_append(list, json_object_get(entry, "address"));
+	}
 	return list;
 }
 
@@ -244,8 +246,11 @@ static json_t *filesystem(const struct mount_entry *entry)
 	return json_pack("{s:o, s:s, s:o, s:b, s:o, s:o}", "path", text_or_null(entry->path),
 		"type", entry->type, "source", text_or_null(entry->source), "readonly",
 		entry->readonly, "size",
-		known ? json_integer((json_int_t)(st.f_blocks * st.f_frsize)) : json_null(), "free",
-		known ? json_integer((json_int_t)(st.f_bavail * st.f_frsize)) : json_null());
+		known ? json_integer((json_int_t)st.f_blocks * (json_int_t)st.f_frsize)
+		      : json_null(),
+		"free",
+		known ? json_integer((json_int_t)st.f_bavail * (json_int_t)st.f_frsize)
+		      : json_null());
 }
 
 static json_t *info_run(const void *params, struct error *err)

@@ -58,7 +58,7 @@ static int set_addresses(const struct network_params *p, const struct link *link
 	struct cidr cidr;
 	int ret = p->addresses.items ? netlink_flush(link, err) : 0;
 
-	for (unsigned i = 0; i < p->addresses.count && !ret; i++) {
+	for (unsigned i = 0; p->addresses.items && i < p->addresses.count && !ret; i++) {
 		cidr_parse(p->addresses.items[i], &cidr);
 		ret = netlink_add(link, &cidr, err);
 		if (ret)

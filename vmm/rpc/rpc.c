@@ -162,6 +162,8 @@ static void serve_line(struct rpc_peer *peer, const char *line, size_t len)
 /* Drop the first `count` bytes, and the buffer where it has become much too large. */
 static void consume(struct rpc_peer *peer, size_t count)
 {
+	if (!peer->input)
+		return; /* closed meanwhile */
 	peer->used -= count;
 	memmove(peer->input, peer->input + count, peer->used);
 	peer->scanned = 0;
