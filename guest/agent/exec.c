@@ -354,7 +354,8 @@ static void started_ready(struct event *event, uint32_t events)
 	}
 	rpc_peer_notify(&run->conn->peer, "exec.started",
 		json_pack("{s:s, s:i}", "id", run->id, "pid", (int)run->child.pid));
-	event_watch(&run->in, EPOLLOUT);
+	if (run->in.fd >= 0) /* it may have ended already */
+		event_watch(&run->in, EPOLLOUT);
 	run_drained(&run->user);
 	run_check(run);
 }

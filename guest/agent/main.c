@@ -141,13 +141,13 @@ int main(int argc, char **argv)
 	}
 	if (options.version) {
 		printf("bulkhead-agent %s\n", BULKHEAD_VERSION);
-		return 0;
-	}
-	if (options.methods) {
+		ret = 0;
+	} else if (options.methods) {
 		agent_methods_print();
-		return 0;
+		ret = 0;
+	} else {
+		ret = serve(&options);
 	}
-	ret = serve(&options);
 	schema_release(option_schema, &options);
 	return ret;
 }

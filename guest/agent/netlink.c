@@ -15,6 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The kernel's macros for walking over messages cast char pointers; the buffers here are aligned for it. */
+#pragma GCC diagnostic ignored "-Wcast-align"
+
 struct request {
 	struct nlmsghdr header;
 	union {

@@ -118,17 +118,24 @@ def refused(kind, words, function, *args, **params):
     raise Failure(f"not refused but answered {result}")
 
 
+def copy_file(root, source):
+    os.makedirs(os.path.dirname(root + source), exist_ok=True)
+    shutil.copy(source, root + source)
+
+
+def copy_libraries(root, path):
+    for library in re.findall(r"(/\S+) \(0x", subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout):
+        copy_file(root, library)
+
+
 def copy_program(root, program):
     """With the libraries it needs."""
     path = shutil.which(program)
     if not path:
         return False
     path = os.path.realpath(path)
-    libraries = re.findall(r"(/\S+) \(0x", subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout)
-    for source in [path, *libraries]:
-        target = root + source
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copy(source, target)
+    copy_file(root, path)
+    copy_libraries(root, path)
     name = f"{root}/sbin/{program}"
     if not os.path.exists(name):
         os.symlink(path, name)
@@ -150,6 +157,7 @@ class Guest:
         for applet in ["sh", "cat", "sleep", "echo", "dd", "head", "id", "env", "pwd", "true", "false", "kill", "ls", "mkdir", "rm", "ps", "touch", "hostname", "setsid", "mount", "umount", "yes", "wc", "date"]:
             os.symlink("busybox", f"{self.root}/bin/{applet}")
         shutil.copy(agent, f"{self.root}/sbin/bulkhead-agent")
+        copy_libraries(self.root, agent)  # none, but for a sanitizer's build
         self.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ndb:x:1234:1235:db:/home/db:/bin/sh\n")
         self.write("etc/group", "root:x:0:\ndb:x:1235:\nextra:x:1300:nobody,db\n")
         self.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
