@@ -152,11 +152,15 @@ static int find_targets(
 	return check_paths(p, targets, *count, err);
 }
 
+/* And let go of them, before anybody is told: an open folder would keep a file system from being unmounted. */
 static void thaw_targets(struct target *targets, size_t count)
 {
-	for (size_t i = count; i-- > 0;)
+	for (size_t i = count; i-- > 0;) {
 		if (targets[i].frozen && !ioctl(targets[i].fd, FITHAW, 0))
 			targets[i].frozen = false;
+		if (targets[i].fd >= 0)
+			close(targets[i].fd);
+	}
 }
 
 /* Those that cannot be frozen by nature (vfat of old kernels) are left out; all others must. */
