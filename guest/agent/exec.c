@@ -418,6 +418,7 @@ static _Noreturn void become_command(const struct exec_params *p, const struct p
 		.in = pipes->in[0],
 		.out = pipes->out[1],
 		.error = pipes->error[1],
+		.dies_with_us = !p->detach,
 	};
 	struct error err = {0};
 	ssize_t ignored;

@@ -74,6 +74,30 @@ bool freeze_refuses(struct rpc_call *call)
 	return true;
 }
 
+/* The log may be a file on a file system that is about to stand still: meanwhile it goes to the kernel's. */
+static int log_before = -1;
+
+static void log_away(void)
+{
+	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	log_before = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+}
+
+static void log_back(void)
+{
+	if (log_before < 0)
+		return;
+	dup2(log_before, STDERR_FILENO);
+	close(steal_fd(&log_before));
+}
+
 /* The keeper's side */
 
 static int target_order(const void *left, const void *right)
@@ -303,6 +327,7 @@ static void keeper_over(const struct error *err, json_t *result)
 	keeper.paths = NULL;
 	keeper.freeze_call = keeper.thaw_call = NULL;
 	keeper.active = false;
+	log_back();
 	if (freeze_call)
 		rpc_fail(freeze_call, err);
 	if (thaw_call && result)
@@ -416,6 +441,7 @@ static void serve_freeze(struct rpc_call *call)
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	child_forget(&keeper.child);
 	keeper.active = true;
+	log_away();
 	keeper.used = 0;
 	keeper.paths = json_array();
 	keeper.freeze_call = call;

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 struct options {
@@ -75,7 +74,6 @@ static void unblock_log(void)
 static int serve(const struct options *options)
 {
 	struct error err = {0};
-	struct rlimit files = {.rlim_cur = 4096, .rlim_max = 4096};
 	sigset_t signals;
 	char text[768];
 
@@ -84,7 +82,7 @@ static int serve(const struct options *options)
 		prctl(PR_SET_NAME, "bulkhead-agent");
 	process_protect();
 	unblock_log();
-	setrlimit(RLIMIT_NOFILE, &files);
+	process_raise_limits();
 	umask(022);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);

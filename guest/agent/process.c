@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -50,6 +51,27 @@ void process_protect(void)
 void process_unprotect(void)
 {
 	set_oom_score("0");
+}
+
+#define FILES_WANTED 4096
+
+static struct rlimit files_before;
+
+void process_raise_limits(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files_before) < 0)
+		return;
+	files = files_before;
+	if (files.rlim_max < FILES_WANTED)
+		files.rlim_max = FILES_WANTED;
+	if (files.rlim_cur < FILES_WANTED)
+		files.rlim_cur = FILES_WANTED;
+	if (setrlimit(RLIMIT_NOFILE, &files) == 0)
+		return;
+	files.rlim_cur = files.rlim_max = files_before.rlim_max; /* not root: what there is */
+	setrlimit(RLIMIT_NOFILE, &files);
 }
 
 /* close_range() came with Linux 5.9. */
@@ -238,6 +260,8 @@ int process_exec(const struct program *program, int keep, struct error *err)
 	if (program->terminal)
 		ioctl(STDIN_FILENO, TIOCSCTTY, 1);
 	process_unprotect();
+	if (files_before.rlim_max)
+		setrlimit(RLIMIT_NOFILE, &files_before);
 	if (program->cgroup)
 		enter_cgroup(
 			program->cgroup); /* best effort: a guest without cgroup2 runs it all the same */
@@ -248,6 +272,8 @@ int process_exec(const struct program *program, int keep, struct error *err)
 		ret = error_errno(err, errno, "cannot enter the folder '%.128s'", program->cwd);
 		goto failed;
 	}
+	if (program->dies_with_us)
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of user would have undone it */
 	umask(022);
 	env = make_env(program, &id);
 	if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && kept < 0)

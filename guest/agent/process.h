@@ -15,6 +15,9 @@ void process_protect(void);
 /* The same as a service's or command's child should have it: 0. */
 void process_unprotect(void);
 
+/* Room for many connections and commands; what a program is started with stays as it was. */
+void process_raise_limits(void);
+
 /* fork(), and in the child events_leave(). The system-call border: the fuzzer has one that fails. */
 pid_t process_fork(void);
 
@@ -30,6 +33,7 @@ struct program {
 	const char *cgroup; /* a folder of cgroup2 to live in, NULL: none */
 	int in, out, error; /* its first three descriptors */
 	bool terminal;	    /* `in` is a terminal that becomes the controlling one */
+	bool dies_with_us;  /* SIGKILL when the agent ends, however it does */
 };
 
 /*

@@ -217,12 +217,25 @@ static void refuse_conn(int fd)
 	close(fd);
 }
 
+static void accept_again(struct timer *timer)
+{
+	(void)timer;
+	event_watch(&listener, EPOLLIN);
+}
+
+static struct timer accept_timer = {.fire = accept_again};
+
 static void accept_ready(struct event *event, uint32_t events)
 {
 	int fd = accept4(event->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct conn *conn;
 
 	(void)events;
+	if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+		/* Out of descriptors or memory: whoever waits to be let in must not keep the loop busy. */
+		event_watch(&listener, 0);
+		timer_set(&accept_timer, 200);
+	}
 	if (fd < 0)
 		return;
 	conn = conn_count < CONNS_MAX ? calloc(1, sizeof(*conn)) : NULL;
@@ -299,6 +312,7 @@ void server_close(void)
 	if (listener.fd < 0)
 		return;
 	event_watch(&listener, 0);
+	timer_clear(&accept_timer);
 	if (unix_socket.fd >= 0)
 		unix_listener_close(&unix_socket);
 	else
