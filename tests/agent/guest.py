@@ -142,6 +142,19 @@ def copy_program(root, program):
     return True
 
 
+def make_cgroup(name):
+    """A cgroup2 for a process 1 to take for its root, so that it leaves nothing among this host's; None where there is none."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        roots = [line.split()[1] for line in file if line.split()[2] == "cgroup2"]
+    path = f"{roots[0]}/{name}" if roots else None
+    try:
+        if path:
+            os.makedirs(path, exist_ok=True)
+    except OSError:
+        return None
+    return path
+
+
 class Guest:
     """A root file system with the agent in it. `init`: as process 1 of a PID namespace, else as a service."""
 
@@ -169,7 +182,7 @@ class Guest:
             subprocess.run(["mount", "-t", "sysfs", "-o", "ro", "sysfs", f"{self.root}/sys"], check=True)
             subprocess.run(["mount", "-t", "devtmpfs", "devtmpfs", f"{self.root}/dev"], check=True)
         self.socket = f"{self.root}/agent.sock"
-        self.process = None
+        self.process = self.cgroup = None
 
     def write(self, path, text):
         with open(f"{self.root}/{path}", "w", encoding="utf-8") as file:
@@ -188,6 +201,9 @@ class Guest:
         command = ["chroot", self.root, "/sbin/bulkhead-agent", "--listen", "unix:/agent.sock"]
         if self.init:
             command = ["unshare", "--pid", "--mount", "--net", "--uts", "--cgroup", "--fork", "--kill-child", *command]
+            self.cgroup = make_cgroup(f"bulkhead-agent-test-{os.getpid()}")
+        if self.cgroup:
+            command = ["sh", "-c", 'echo 0 > "$0/cgroup.procs"; exec "$@"', self.cgroup, *command]
         with open(f"{self.root}/log/agent", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for("the agent's socket", lambda: self.answers() or self.process.poll() is not None)
@@ -224,4 +240,9 @@ class Guest:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
         time.sleep(0.05)
+        for folder, _, _ in os.walk(self.cgroup, topdown=False) if self.cgroup else ():
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass  # a process is still on its way out: the next guest's end tries again
         subprocess.run(["umount", "-R", "-l", self.root], check=False, capture_output=True)
