@@ -188,6 +188,22 @@ void boot_network(void)
 	json_decref(object);
 }
 
+/* A word of a comma-separated list: "ro" is not in "errors=remount-ro". */
+static bool has_option(const char *options, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (;; options++) {
+		size_t here = strcspn(options, ",");
+
+		if (here == len && !strncmp(options, name, len))
+			return true;
+		options += here;
+		if (!*options)
+			return false;
+	}
+}
+
 static void mount_line(char *line)
 {
 	struct mount_params params = {0};
@@ -203,21 +219,25 @@ static void mount_line(char *line)
 			*line++ = '\0';
 	}
 	if (!*fields[0] || *fields[0] == '#' || !*fields[2] || !strcmp(fields[2], "swap") ||
-		strstr(fields[3], "noauto"))
+		has_option(fields[3], "noauto"))
 		return;
 	params.disk = fields[0];
 	params.path = fields[1];
 	params.type = fields[2];
 	params.options = fields[3];
+	if (has_option(params.options, "x-systemd.makefs"))
+		params.format = params.type;
 	if (!strcmp(params.path, "/")) {
 		/* The kernel has mounted it, read-only as a rule. */
-		if (!strstr(params.options, "ro") && boot_is_machine() &&
+		if (!has_option(params.options, "ro") && boot_is_machine() &&
 			mount(NULL, "/", NULL, MS_REMOUNT, NULL) < 0)
 			log_error("boot: cannot make / writable: %s", strerrordesc_np(errno));
 		return;
 	}
 	done = worker_wait("mount", mount_run, &params, MOUNT_TIMEOUT_MS, &err);
-	if (!done && err.kind != ERROR_ALREADY_EXISTS)
+	if (!done && err.kind == ERROR_NOT_FOUND && has_option(params.options, "nofail"))
+		log_info("boot: /etc/fstab: %s: %s; going on without", params.path, err.text);
+	else if (!done && err.kind != ERROR_ALREADY_EXISTS)
 		log_error("boot: /etc/fstab: %s: %s", params.path, err.text);
 	json_decref(done);
 }
