@@ -117,3 +117,19 @@ pack_cpio() {
 	(cd "$root" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
 		cpio -0 -o -H newc -R 0:0 --reproducible --quiet) >"$out"
 }
+
+# This machine's own package sources of Debian 12, a line each, for mmdebstrap.
+package_sources() {
+	# shellcheck disable=SC2016 # apt's own variables
+	apt-get indextargets --format 'deb $(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+		grep -E ' bookworm(-updates|-security)? main$' | sort -u ||
+		die "this machine's apt knows no source of Debian 12 (bookworm)"
+}
+
+# Options of mmdebstrap for roots without what no server reads. Licences stay.
+# shellcheck disable=SC2034 # read by those who source this
+lean=('--aptopt=APT::Install-Recommends "false"'
+	--dpkgopt=path-exclude=/usr/share/doc/\* --dpkgopt=path-include=/usr/share/doc/\*/copyright
+	--dpkgopt=path-exclude=/usr/share/{man,info,locale,i18n,lintian,bug,bash-completion}/\*
+	'--customize-hook=rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id'
+	'--customize-hook=rm -f "$1"/etc/resolv.conf "$1"/etc/hostname')
