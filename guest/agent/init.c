@@ -178,6 +178,7 @@ _Noreturn void init_main(const char *listen)
 	memcpy(agent_argv, argv, sizeof(argv));
 	boot_mounts();
 	process_protect();
+	process_give_limits();
 	umask(022);
 	reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes a SIGINT */
 	open_events();

@@ -74,6 +74,14 @@ void process_raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
+void process_give_limits(void)
+{
+	/* The kernel starts process 1 with 1024 and 4096. The first stays, for programs that still use select(). */
+	struct rlimit files = {.rlim_cur = 1024, .rlim_max = 1048576};
+
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
 /* close_range() came with Linux 5.9. */
 static void close_from(int first)
 {

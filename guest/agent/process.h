@@ -18,6 +18,9 @@ void process_unprotect(void);
 /* Room for many connections and commands; what a program is started with stays as it was. */
 void process_raise_limits(void);
 
+/* For process 1: what all others inherit. Programs that want many descriptors, as data bases do, may ask for them. */
+void process_give_limits(void);
+
 /* fork(), and in the child events_leave(). The system-call border: the fuzzer has one that fails. */
 pid_t process_fork(void);
 
