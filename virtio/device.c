@@ -117,6 +117,7 @@ static int prepare_threads(struct virtio_device *dev, struct error *err)
 			thread->enter = dev->thread_enter;
 			thread->enter_arg = dev->thread_enter_arg;
 			thread->spins = true;
+			thread->others = dev->vcpus;
 			ret = loop_thread_start(thread, name, dev->loop_entries, err);
 			if (ret < 0)
 				return ret;

@@ -105,6 +105,7 @@ struct virtio_device {
 	unsigned loop_entries;		 /* depth of each I/O thread's ring */
 	void (*thread_enter)(void *arg); /* runs first on each I/O thread (seccomp), may be NULL */
 	void *thread_enter_arg;
+	unsigned vcpus; /* of the machine: they want CPUs while an I/O thread looks for work */
 
 	pthread_mutex_t lock; /* guards negotiation: everything the transport's registers show */
 	_Atomic uint8_t status;

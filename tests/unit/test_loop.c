@@ -338,7 +338,7 @@ START_TEST(a_watch_misses_no_change_whether_the_loop_looks_or_sleeps)
 	pthread_t producer;
 
 	if (_i)
-		loop_spin(loop);
+		loop_spin(loop, 1);
 	c.kick.fd = eventfd(0, EFD_NONBLOCK);
 	c.kick.events = POLLIN;
 	c.kick.ready = kick_came;

@@ -55,7 +55,7 @@ int loop_create(struct loop **out, unsigned entries, struct error *err)
 			"Bulkhead needs io_uring: see /proc/sys/kernel/io_uring_disabled, "
 			"the container's seccomp profile and RLIMIT_MEMLOCK");
 	}
-	loop_can_spin(); /* asked for now, remembered for threads of a process under a filter */
+	loop_cpus(); /* asked for now, remembered for threads of a process under a filter */
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->wake_fd < 0) {
 		ret = error_errno(err, errno, "cannot create an eventfd");
@@ -70,9 +70,10 @@ int loop_create(struct loop **out, unsigned entries, struct error *err)
 	return 0;
 }
 
-void loop_spin(struct loop *loop)
+void loop_spin(struct loop *loop, unsigned others)
 {
-	loop->spins = loop_can_spin();
+	loop->spins = loop_cpus() > 1;
+	loop->patient = loop_cpus() > others;
 }
 
 void loop_destroy(struct loop *loop)

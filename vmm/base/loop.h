@@ -62,8 +62,12 @@ struct loop_job {
 /* `entries`: depth of the submission queue; the completion queue is four times that. */
 int loop_create(struct loop **out, unsigned entries, struct error *err);
 
-/* Look for events before sleeping, where that has proved quicker (spin.h). Before loop_run(). */
-void loop_spin(struct loop *loop);
+/*
+ * Look for events before sleeping, where that has proved quicker (spin.h). Before loop_run(). `others`: threads that make
+ * these events and want a CPU of their own meanwhile (vCPUs); where the host has not as many and one more, it looks
+ * for the shortest time only.
+ */
+void loop_spin(struct loop *loop, unsigned others);
 
 /* Only when no thread is in loop_run(). Requests still in flight are cancelled by the kernel; their
  * `done` is not called. NULL is accepted. */
@@ -141,6 +145,7 @@ struct loop_thread {
 	pthread_t thread;
 	bool running;
 	bool spins; /* look before sleeping: for threads whose next event is often near */
+	unsigned others; /* see loop_spin() */
 	void (*enter)(void *arg); /* run first on the new thread (seccomp filter), may be NULL */
 	void *enter_arg;
 	char name[16];

@@ -21,7 +21,7 @@ struct loop {
 	struct loop_watch *watches;
 	unsigned requests,
 		polls; /* that the kernel holds; of these, polls that may last for ever */
-	bool spins;
+	bool spins, patient; /* looks before it sleeps; and longer than SPIN_MIN_NS */
 	struct spin idle, busy; /* waits for others only, and waits for requests of our own too */
 	struct spin_cost sleep_cost;
 	unsigned company; /* busy waits left for which more from others is expected */
@@ -34,8 +34,8 @@ int loop_ring_enable(struct io_uring *ring);
 
 /* ---- waiting (loop_wait.c) ---- */
 
-/* Whether a loop may look before it sleeps on this host. */
-bool loop_can_spin(void);
+/* CPUs that this process may use. */
+unsigned loop_cpus(void);
 /* Until there is something to do, or the nearest timer is due: 0 or a negative errno. */
 int loop_wait(struct loop *loop);
 void loop_fire_timers(struct loop *loop);

@@ -28,7 +28,7 @@ int loop_thread_start(struct loop_thread *t, const char *name, unsigned entries,
 	if (ret < 0)
 		return ret;
 	if (t->spins)
-		loop_spin(t->loop);
+		loop_spin(t->loop, t->others);
 	for (unsigned i = 0; i < sizeof(t->name); i++)
 		t->name[i] = '\0';
 	strncpy(t->name, name, sizeof(t->name) - 1);

@@ -54,15 +54,14 @@ void loop_fire_timers(struct loop *loop)
 	}
 }
 
-/* To look for what another thread does needs a CPU for that thread. */
-bool loop_can_spin(void)
+unsigned loop_cpus(void)
 {
-	static _Atomic int cpus;
+	static _Atomic unsigned cpus;
 	cpu_set_t set;
 
 	if (!cpus)
-		cpus = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
-	return cpus > 1;
+		cpus = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+	return cpus;
 }
 
 /* Submit what is queued and wait for a completion or the nearest timer, in one system call. */
@@ -149,11 +148,13 @@ static bool arm_watches(struct loop *loop)
 /*
  * Looking spares a wake-up, and those who are watched the work of waking us. Where only the end of our own I/O can come,
  * as with a guest that has one request at a time, it spares the first only, and takes a CPU that this I/O may need: then
- * not for long.
+ * not for long. Nor where it takes the CPU from those whom we wait for.
  */
-static uint32_t busy_limit(const struct loop *loop)
+static uint32_t look_limit(const struct loop *loop, bool busy)
 {
-	return loop->company ? spin_limit(&loop->sleep_cost) : SPIN_MIN_NS;
+	if (!loop->patient || (busy && !loop->company))
+		return SPIN_MIN_NS;
+	return spin_limit(&loop->sleep_cost);
 }
 
 static void learn_company(struct loop *loop)
@@ -169,7 +170,7 @@ int loop_wait(struct loop *loop)
 	/* Polls stay for ever: what is beyond them is I/O, whose end has a rhythm of its own. */
 	bool busy = loop->requests > loop->polls;
 	struct spin *spin = busy ? &loop->busy : &loop->idle;
-	uint32_t limit = busy ? busy_limit(loop) : spin_limit(&loop->sleep_cost);
+	uint32_t limit = look_limit(loop, busy);
 	uint64_t start;
 	bool seen;
 	int ret;

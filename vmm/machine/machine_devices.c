@@ -152,6 +152,7 @@ int machine_devices_create(struct machine_devices *devices, const struct machine
 
 		dev->thread_enter = enter_io_thread;
 		dev->thread_enter_arg = (void *)(uintptr_t)config;
+		dev->vcpus = config->cpus;
 	}
 	return ret;
 }
