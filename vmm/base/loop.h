@@ -144,7 +144,7 @@ struct loop_thread {
 	struct loop *loop;
 	pthread_t thread;
 	bool running;
-	bool spins; /* look before sleeping: for threads whose next event is often near */
+	bool spins;	 /* look before sleeping: for threads whose next event is often near */
 	unsigned others; /* see loop_spin() */
 	void (*enter)(void *arg); /* run first on the new thread (seccomp filter), may be NULL */
 	void *enter_arg;

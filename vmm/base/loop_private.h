@@ -20,8 +20,8 @@ struct loop {
 	struct loop_job deferred_end; /* ends that list, so that `next` is NULL only outside it */
 	struct loop_watch *watches;
 	unsigned requests,
-		polls; /* that the kernel holds; of these, polls that may last for ever */
-	bool spins, patient; /* looks before it sleeps; and longer than SPIN_MIN_NS */
+		polls;		/* that the kernel holds; of these, polls that may last for ever */
+	bool spins, patient;	/* looks before it sleeps; and longer than SPIN_MIN_NS */
 	struct spin idle, busy; /* waits for others only, and waits for requests of our own too */
 	struct spin_cost sleep_cost;
 	unsigned company; /* busy waits left for which more from others is expected */
