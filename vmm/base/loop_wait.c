@@ -122,7 +122,6 @@ static bool look(const struct loop *loop)
 
 static bool look_for_a_while(struct loop *loop, uint64_t end)
 {
-
 	if (loop->timers)
 		end = min_u64(end, loop->timers->deadline_ns);
 	if (io_uring_sq_ready(&loop->ring))
@@ -170,13 +169,14 @@ int loop_wait(struct loop *loop)
 	/* Polls stay for ever: what is beyond them is I/O, whose end has a rhythm of its own. */
 	bool busy = loop->requests > loop->polls;
 	struct spin *spin = busy ? &loop->busy : &loop->idle;
-	uint32_t limit = look_limit(loop, busy);
 	uint64_t start;
+	uint32_t limit;
 	bool seen;
 	int ret;
 
 	if (!loop->spins)
 		return arm_watches(loop) ? 0 : sleep_for_events(loop);
+	limit = look_limit(loop, busy);
 	start = now_ns();
 	seen = spin_worthwhile(spin, limit) && look_for_a_while(loop, start + limit);
 	ret = seen || arm_watches(loop) ? 0 : sleep_and_learn(loop);
