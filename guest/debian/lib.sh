@@ -126,10 +126,17 @@ package_sources() {
 		die "this machine's apt knows no source of Debian 12 (bookworm)"
 }
 
-# Options of mmdebstrap for roots without what no server reads. Licences stay.
-# shellcheck disable=SC2034 # read by those who source this
-lean=('--aptopt=APT::Install-Recommends "false"'
-	--dpkgopt=path-exclude=/usr/share/doc/\* --dpkgopt=path-include=/usr/share/doc/\*/copyright
-	--dpkgopt=path-exclude=/usr/share/{man,info,locale,i18n,lintian,bug,bash-completion}/\*
-	'--customize-hook=rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id'
-	'--customize-hook=rm -f "$1"/etc/resolv.conf "$1"/etc/hostname')
+# debian_root OUT VARIANT PACKAGES [OPTION...]: a root of Debian 12 as a tar file, by mmdebstrap with more OPTIONs of it,
+# without what no server reads (licences stay). Needs no root. SOURCE_DATE_EPOCH is the caller's.
+debian_root() {
+	local out=$1 variant=$2 packages=$3 mode=root
+	shift 3
+	((EUID == 0)) || mode=unshare
+	# shellcheck disable=SC2016 # for the shell of the hooks
+	package_sources | mmdebstrap --quiet --mode="$mode" --variant="$variant" --include="$packages" \
+		--aptopt='APT::Install-Recommends "false"' \
+		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+		--dpkgopt=path-exclude=/usr/share/{man,info,locale,i18n,lintian,bug,bash-completion}/\* \
+		--customize-hook='rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id' \
+		--customize-hook='rm -f "$1"/etc/resolv.conf "$1"/etc/hostname' "$@" bookworm "$out" - >&2
+}
