@@ -338,3 +338,12 @@ bool driver_wait_used(struct driver_queue *q, uint16_t *head, uint32_t *len, uns
 	}
 	return true;
 }
+
+unsigned driver_wait_interrupts(struct driver *d, unsigned index, unsigned count, unsigned ms)
+{
+	uint64_t limit = now_ns() + ms * 1000000ull;
+
+	while (atomic_load(&d->interrupts[index]) < count && now_ns() < limit)
+		usleep(100);
+	return atomic_load(&d->interrupts[index]);
+}

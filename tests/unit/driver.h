@@ -93,6 +93,9 @@ void driver_kick(struct driver_queue *q);
 bool driver_poll_used(struct driver_queue *q, uint16_t *head, uint32_t *len);
 bool driver_wait_used(struct driver_queue *q, uint16_t *head, uint32_t *len, unsigned ms);
 
+/* Wait until queue `index` has had `count` interrupts since the start; how many it has had (in `ms`). */
+unsigned driver_wait_interrupts(struct driver *d, unsigned index, unsigned count, unsigned ms);
+
 static inline struct driver_queue *driver_queue(struct driver *d, unsigned index)
 {
 	return &d->queues[index];
