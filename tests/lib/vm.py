@@ -1,4 +1,4 @@
-"""One guest under test: starts the monitor, reads its console, and ends it whatever happens.
+"""A monitor under test: starts it, reads its guest's console, and ends it whatever happens.
 
 Nothing but the standard library. A VM is a context manager; its folder goes with it.
 """
@@ -11,23 +11,16 @@ import subprocess
 import tempfile
 import time
 
-QUIET = "console=ttyS0 panic=-1 reboot=t quiet"
-
-
-class Failure(Exception):
-    """What a test reports as its reason."""
+from client import Failure
 
 
 class VM:
-    """bulkhead run with the given options; `test` names the guest's script, `args` go to it as NAME=VALUE (want_NAME: the kernel has words of its own, such as mem=)."""
+    """`bulkhead run` with the given options and descriptors; the guest's console is the monitor's standard input and output."""
 
-    def __init__(self, env, flavour, test, *options, fmt="vmlinux", cpus=1, memory="512M", args=None, cmdline=QUIET, fds=()):
+    def __init__(self, env, *options, fds=()):
         self.env = env
         self.dir = tempfile.mkdtemp(prefix="vm-", dir=env.scratch)
-        words = [cmdline, f"test={test}"] + [f"{k}={v}" for k, v in (args or {}).items()]
-        kernel = os.path.join(env.kernels, flavour, "vmlinux" if fmt == "vmlinux" else "vmlinuz")
-        self.command = [env.bulkhead, "run", "--kernel", kernel, "--initrd", env.initrd(flavour, test),
-                        "--cmdline", " ".join(words), "--cpus", str(cpus), "--memory", memory, *options]
+        self.command = [env.bulkhead, "run", *options]
         self.fds = fds
         self.output = b""
         self.process = None
