@@ -200,20 +200,37 @@ int blk_create(const struct blk_config *config, const struct guest_memory *memor
 	return 0;
 }
 
-int blk_refresh_size(struct virtio_device *dev, uint64_t *size, struct error *err)
+uint64_t blk_size(struct virtio_device *dev)
+{
+	return atomic_load(&blk_of(dev)->capacity) << BLK_SECTOR_SHIFT;
+}
+
+static int refuse_shrinking(
+	const struct virtio_device *dev, uint64_t before, uint64_t after, struct error *err)
+{
+	/* A guest uses all of its disk: there is no moment at which the end may go away under it. */
+	return error_set(err, ERROR_WRONG_STATE,
+		"disk '%s' cannot be resized: it would shrink from %" PRIu64 " to %" PRIu64
+		" bytes",
+		dev->id, before, after);
+}
+
+int blk_resize(struct virtio_device *dev, uint64_t *size, struct error *err)
 {
 	struct blk *blk = blk_of(dev);
-	uint64_t now, before = atomic_load(&blk->capacity) << BLK_SECTOR_SHIFT;
-	int ret = blk_image_measure(&blk->image, &now, err);
+	uint64_t now, before = blk_size(dev);
+	int ret = 0;
 
+	if (*size && *size < before)
+		return refuse_shrinking(dev, before, *size, err);
+	if (*size > before)
+		ret = blk_image_grow(&blk->image, *size, err);
+	if (ret == 0)
+		ret = blk_image_measure(&blk->image, &now, err);
 	if (ret < 0)
 		return error_prefix(err, "disk '%s' cannot be resized", dev->id);
-	/* A guest uses all of its disk: there is no moment at which the end may go away under it. */
 	if (now < before)
-		return error_set(err, ERROR_WRONG_STATE,
-			"disk '%s' cannot be resized: its file has shrunk from %" PRIu64
-			" to %" PRIu64 " bytes",
-			dev->id, before, now);
+		return refuse_shrinking(dev, before, now, err);
 	*size = now;
 	if (now == before)
 		return 0;

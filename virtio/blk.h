@@ -33,8 +33,14 @@ struct blk_config {
 int blk_create(const struct blk_config *config, const struct guest_memory *memory,
 	struct loop *main_loop, struct virtio_device **out, struct error *err);
 
-/* Take up the file's present size (a grown file, a resized volume) and tell the guest. Main thread. */
-int blk_refresh_size(struct virtio_device *dev, uint64_t *size, struct error *err);
+/* In bytes, as the guest sees it. Any thread. */
+uint64_t blk_size(struct virtio_device *dev);
+
+/*
+ * Make the file *size bytes long, where that is not 0, take up its present size (a volume may have been
+ * resized by others) and tell the guest. A disk never shrinks. *size becomes what it is. Main thread.
+ */
+int blk_resize(struct virtio_device *dev, uint64_t *size, struct error *err);
 
 /* Change the limits; 0 lifts one. Any thread. */
 void blk_set_limits(struct virtio_device *dev, uint64_t iops, uint64_t bps);

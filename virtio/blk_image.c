@@ -156,6 +156,21 @@ int blk_image_measure(const struct blk_image *image, uint64_t *size, struct erro
 	return 0;
 }
 
+int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *err)
+{
+	int ret = check_size(size, err);
+
+	if (ret < 0)
+		return ret;
+	if (image->block_device)
+		return error_set(err, ERROR_WRONG_STATE,
+			"a volume is resized where it was made (lvextend); then ask without a size");
+	/* Not longer than it is already: another program may have grown it meanwhile. */
+	if (lseek(image->fd, 0, SEEK_END) < (off_t)size && ftruncate(image->fd, (off_t)size) < 0)
+		return error_errno(err, errno, "its file cannot grow to %" PRIu64 " bytes", size);
+	return 0;
+}
+
 /* Block devices: what the device says; files: 512, whatever the cache mode, as far as that allows. */
 static void find_block_sizes(struct blk_image *image, const struct stat *st)
 {

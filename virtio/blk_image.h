@@ -44,6 +44,9 @@ void blk_image_close(struct blk_image *image);
 /* The file's size now, refused when it cannot be a disk's. */
 int blk_image_measure(const struct blk_image *image, uint64_t *size, struct error *err);
 
+/* Make a regular file `size` bytes long. */
+int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *err);
+
 /* The first way from `from` on that is not known to fail; BLK_CLEAR_NONE when there is none. */
 enum blk_clear blk_image_clear_way(const struct blk_image *image, enum blk_clear from);
 

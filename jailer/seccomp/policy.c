@@ -102,6 +102,7 @@ const struct policy_rule policy_rules[] = {
 	{"ppoll", POLICY_MAIN | POLICY_IO, ANY, "draining the console at the end"},
 
 	/* The main thread only. */
+	{"ftruncate", POLICY_MAIN, ANY, "growing a disk's file"},
 	{"openat", POLICY_MAIN, ANY, "reading kernel and initrd again at a reset"},
 	{"statx", POLICY_MAIN, ANY, "the same"},
 	{"unlink", POLICY_MAIN, ANY, "removing our sockets at the end"},

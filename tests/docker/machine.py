@@ -4,6 +4,7 @@ Nothing but the standard library. What the disks are made from is in tests/docke
 """
 import os
 import subprocess
+import sys
 import time
 
 import vm as monitor
@@ -83,6 +84,7 @@ class VM(monitor.VM):
 
     def run(self, *argv, status=0):
         """A command in the guest: its output, both streams, when it ended as it should."""
+        print(time.strftime("%T"), *argv, file=sys.stderr, flush=True)
         with self.agent(300) as agent:
             result = agent.run(*argv)
             output = (agent.output() + agent.output("stderr")).decode(errors="replace").strip()

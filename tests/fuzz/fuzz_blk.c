@@ -179,7 +179,8 @@ static void resize(struct input *in, struct target *t)
 	if (ftruncate(t->fd, (off_t)size) < 0)
 		abort();
 	t->size = size;
-	blk_refresh_size(t->d.device, &size, &err);
+	size = 0;
+	blk_resize(t->d.device, &size, &err);
 }
 
 static void step(struct input *in, struct target *t)

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 /* ---- reset in mid-flight ---- */
@@ -224,7 +225,7 @@ START_TEST(a_grown_file_is_a_grown_disk)
 	struct error err;
 	unsigned interrupts;
 	uint8_t generation;
-	uint64_t size;
+	uint64_t size = 0;
 
 	disk_start_default(BLK_CACHE_AUTO);
 	ck_assert_uint_eq(capacity(), DISK_SECTORS);
@@ -232,7 +233,7 @@ START_TEST(a_grown_file_is_a_grown_disk)
 	generation = atomic_load(&guest.device->config_generation);
 	ck_assert_int_eq(truncate(disk_path, DISK_SIZE * 2), 0);
 	ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_OUT, DISK_SECTORS, 4096), VIRTIO_BLK_S_IOERR);
-	ck_assert_int_eq(blk_refresh_size(guest.device, &size, &err), 0);
+	ck_assert_int_eq(blk_resize(guest.device, &size, &err), 0);
 	ck_assert_uint_eq(size, DISK_SIZE * 2);
 	ck_assert_uint_eq(capacity(), DISK_SECTORS * 2);
 	ck_assert_uint_eq(atomic_load(&guest.config_interrupts), interrupts + 1);
@@ -240,10 +241,35 @@ START_TEST(a_grown_file_is_a_grown_disk)
 	disk_round_trip(DISK_SECTORS * 2 - 8, 4096, 0);
 	/* not smaller, and not odd: refused in words, nothing changed */
 	ck_assert_int_eq(truncate(disk_path, DISK_SIZE), 0);
-	ck_assert_int_lt(blk_refresh_size(guest.device, &size, &err), 0);
-	ck_assert_ptr_nonnull(strstr(err.text, "shrunk"));
+	size = 0;
+	ck_assert_int_lt(blk_resize(guest.device, &size, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "would shrink"));
 	ck_assert_int_eq(truncate(disk_path, DISK_SIZE * 2 + 100), 0);
-	ck_assert_int_lt(blk_refresh_size(guest.device, &size, &err), 0);
+	ck_assert_int_lt(blk_resize(guest.device, &size, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "not a multiple of 512"));
+	ck_assert_uint_eq(capacity(), DISK_SECTORS * 2);
+	disk_end();
+}
+END_TEST
+
+START_TEST(a_disk_is_grown_by_its_new_size_and_never_shrunk)
+{
+	struct error err;
+	uint64_t size = DISK_SIZE * 2;
+	struct stat st;
+
+	disk_start_default(BLK_CACHE_AUTO);
+	ck_assert_int_eq(blk_resize(guest.device, &size, &err), 0);
+	ck_assert_uint_eq(size, DISK_SIZE * 2);
+	ck_assert_uint_eq(capacity(), DISK_SECTORS * 2);
+	ck_assert_int_eq(stat(disk_path, &st), 0);
+	ck_assert_int_eq(st.st_size, DISK_SIZE * 2);
+	disk_round_trip(DISK_SECTORS * 2 - 8, 4096, 0);
+	size = DISK_SIZE;
+	ck_assert_int_lt(blk_resize(guest.device, &size, &err), 0);
+	ck_assert_int_eq(err.kind, ERROR_WRONG_STATE);
+	size = DISK_SIZE * 3 + 1;
+	ck_assert_int_lt(blk_resize(guest.device, &size, &err), 0);
 	ck_assert_ptr_nonnull(strstr(err.text, "not a multiple of 512"));
 	ck_assert_uint_eq(capacity(), DISK_SECTORS * 2);
 	disk_end();
@@ -261,6 +287,7 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, lifting_a_limit_frees_what_it_held_at_once);
 	tcase_add_test(tc, a_reset_drops_what_the_limits_hold);
 	tcase_add_test(tc, a_grown_file_is_a_grown_disk);
+	tcase_add_test(tc, a_disk_is_grown_by_its_new_size_and_never_shrunk);
 }
 
 int main(void)

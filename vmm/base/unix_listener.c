@@ -13,6 +13,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+#define PROBES	       50
+#define PROBE_PAUSE_US 20000
 
 static int set_address(struct unix_listener *listener, const char *what, const char *path,
 	size_t path_max, struct error *err)
@@ -40,6 +44,21 @@ static int connect_probe(const struct sockaddr_un *address)
 	return connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? errno : 0;
 }
 
+/*
+ * As connect_probe(), giving a live one a second to go: the kernel lets go of the sockets of a process that was killed, and
+ * had them in an io_uring, a moment after the process is gone.
+ */
+static int probe(const struct sockaddr_un *address)
+{
+	int errnum = connect_probe(address);
+
+	for (unsigned tries = 0; !errnum && tries < PROBES; tries++) {
+		usleep(PROBE_PAUSE_US);
+		errnum = connect_probe(address);
+	}
+	return errnum;
+}
+
 static int remove_stale(const struct sockaddr_un *address, const char *what, struct error *err)
 {
 	const char *path = address->sun_path;
@@ -51,7 +70,7 @@ static int remove_stale(const struct sockaddr_un *address, const char *what, str
 	if (!S_ISSOCK(st.st_mode))
 		return error_set(err, ERROR_ALREADY_EXISTS,
 			"cannot use %s '%s': the file exists and is no socket", what, path);
-	switch (connect_probe(address)) {
+	switch (probe(address)) {
 	case ECONNREFUSED:
 		break;
 	case EACCES:

@@ -18,6 +18,8 @@ static const struct schema doctor_schema[] = {
 	{.name = NULL},
 };
 
+static const struct schema no_options[] = {{.name = NULL}};
+
 const struct command commands[COMMAND_COUNT] = {
 	[COMMAND_RUN] =
 		{
@@ -29,6 +31,27 @@ const struct command commands[COMMAND_COUNT] = {
 				"options or configuration, 3 the guest crashed, 4 the VM moved to another "
 				"host.",
 			.options = machine_config_schema,
+		},
+	[COMMAND_CTL] =
+		{
+			.name = "ctl",
+			.summary =
+				"make one call to a VM's control socket and print the result as JSON",
+			.arguments = "SOCKET METHOD [KEY=VALUE ...]",
+			.notes =
+				"A value is JSON where it is that (3, true, [1, 2]), text else; a single - "
+				"reads the parameters from standard input as a JSON object. 'bulkhead ctl SOCKET "
+				"rpc.discover' describes all methods. Exit status: 0 the call succeeded, 1 it "
+				"failed, 2 wrong usage.",
+			.options = no_options,
+		},
+	[COMMAND_EVENTS] =
+		{
+			.name = "events",
+			.summary = "print a VM's events, one JSON object a line, until the VM ends",
+			.arguments = "SOCKET",
+			.notes = "Begins with the past events that the VM still keeps.",
+			.options = no_options,
 		},
 	[COMMAND_DOCTOR] =
 		{

@@ -7,9 +7,9 @@
 
 #include "vmm/schema/schema.h"
 
-/* The state format and API that `--version` names; 0 until a version has one to keep. */
+/* The state format and API that `--version` names; a format of 0: none yet. */
 #define BULKHEAD_STATE_FORMAT 0
-#define BULKHEAD_API_VERSION  0
+#define BULKHEAD_API_VERSION  1
 
 /* Exit status of every command. */
 enum cli_exit {
@@ -20,12 +20,13 @@ enum cli_exit {
 	CLI_MOVED = 4,	 /* the guest, by live migration */
 };
 
-enum command_id { COMMAND_RUN, COMMAND_DOCTOR, COMMAND_COUNT };
+enum command_id { COMMAND_RUN, COMMAND_CTL, COMMAND_EVENTS, COMMAND_DOCTOR, COMMAND_COUNT };
 
 struct command {
 	const char *name;
-	const char *summary; /* for the list of commands */
-	const char *notes;   /* further lines of its --help; NULL: none */
+	const char *summary;   /* for the list of commands */
+	const char *arguments; /* what it takes that is no option; NULL: nothing */
+	const char *notes;     /* further lines of its --help; NULL: none */
 	const struct schema *options;
 };
 

@@ -123,8 +123,8 @@ static void print_option(FILE *to, const struct schema *option)
 
 void help_print_command(FILE *to, const struct command *command)
 {
-	fprintf(to, "Usage: bulkhead %s [OPTIONS]\n\n%s\n\nOptions:\n", command->name,
-		command->summary);
+	fprintf(to, "Usage: bulkhead %s %s\n\n%s\n\nOptions:\n", command->name,
+		command->arguments ? command->arguments : "[OPTIONS]", command->summary);
 	for (const struct schema *s = command->options; s->name; s++)
 		print_option(to, s);
 	fprintf(to, "  %-*s%s\n", TEXT_COLUMN - 2, "--help", "print this");

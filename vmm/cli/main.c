@@ -5,6 +5,7 @@
  */
 #include "vmm/base/nearest.h"
 #include "vmm/base/util.h"
+#include "vmm/cli/ctl.h"
 #include "vmm/cli/doctor.h"
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
@@ -16,6 +17,8 @@
 
 static int (*const entries[COMMAND_COUNT])(int argc, char *const *argv) = {
 	[COMMAND_RUN] = run_main,
+	[COMMAND_CTL] = ctl_main,
+	[COMMAND_EVENTS] = events_main,
 	[COMMAND_DOCTOR] = doctor_main,
 };
 

@@ -13,6 +13,7 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
+#include "vmm/control/control.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/machine.h"
 
@@ -88,22 +89,27 @@ static void set_title(const char *name)
 	prctl(PR_SET_NAME, title);
 }
 
-static int run_machine(
-	const struct machine_config *config, enum machine_exit *how, struct error *err)
+static int run_machine(struct machine_config *config, enum machine_exit *how, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 	struct signals signals = {0};
+	struct control *control = NULL;
 	int ret = signals_open(&fd, err);
 
 	if (!ret)
 		ret = machine_create(config, &signals.machine, err);
-	if (ret)
+	if (!ret && config->control)
+		ret = control_create(signals.machine, config->control, &control, err);
+	if (ret) {
+		machine_destroy(signals.machine);
 		return ret;
+	}
 	signals.poll.fd = fd;
 	signals.poll.events = POLLIN;
 	signals.poll.ready = signals_ready;
 	loop_poll_start(machine_loop(signals.machine), &signals.poll);
 	ret = machine_run(signals.machine, how, err);
+	control_destroy(control);
 	machine_destroy(signals.machine);
 	return ret;
 }

@@ -77,6 +77,8 @@ struct machine_config {
 
 /* Names, types, ranges, defaults and help of all of the above: the options of `run`, the keys of the file. */
 extern const struct schema machine_config_schema[];
+/* The members of `disk` and `net` in it. */
+extern const struct schema machine_disk_schema[], machine_net_schema[];
 
 /*
  * The options of `run` (argv without the subcommand), merged over the file that --config names.

@@ -97,7 +97,7 @@ static const struct schema memory_members[] = {
 	{.name = NULL},
 };
 
-static const struct schema disk_members[] = {
+const struct schema machine_disk_schema[] = {
 	{.name = "path",
 		.type = SCHEMA_PATH,
 		DISK(path),
@@ -164,7 +164,7 @@ static const struct schema disk_members[] = {
 	{.name = NULL},
 };
 
-static const struct schema net_members[] = {
+const struct schema machine_net_schema[] = {
 	{.name = "tap",
 		.type = SCHEMA_TEXT,
 		NET(tap),
@@ -315,7 +315,7 @@ const struct schema machine_config_schema[] = {
 		.help = "guest RAM"},
 	{.name = "disk",
 		.type = SCHEMA_LIST,
-		.members = disk_members,
+		.members = machine_disk_schema,
 		.offset = offsetof(struct machine_config, disks),
 		.size = sizeof(struct disk_options),
 		.extra = offsetof(struct machine_config, disk_count),
@@ -324,7 +324,7 @@ const struct schema machine_config_schema[] = {
 		.help = "a disk (virtio-blk); repeatable"},
 	{.name = "net",
 		.type = SCHEMA_LIST,
-		.members = net_members,
+		.members = machine_net_schema,
 		.offset = offsetof(struct machine_config, nets),
 		.size = sizeof(struct net_options),
 		.extra = offsetof(struct machine_config, net_count),
@@ -340,11 +340,10 @@ const struct schema machine_config_schema[] = {
 	{.name = "control",
 		.type = SCHEMA_PATH,
 		MACHINE(control),
-		.absent = true,
 		.max = SOCKET_LENGTH_MAX,
 		.placeholder = "PATH",
 		.fallback = "none",
-		.help = "the control socket"},
+		.help = "the control socket (see bulkhead-ctl(1)), for this user only"},
 	{.name = "console",
 		.type = SCHEMA_CHOICE,
 		MACHINE(console),

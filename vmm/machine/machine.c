@@ -18,44 +18,13 @@
 #include "vmm/arch/arch.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/machine/machine_devices.h"
+#include "vmm/machine/machine_private.h"
 #include "vmm/machine/sandbox.h"
-
-#include "devices/console.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
-
-struct machine {
-	const struct machine_config *config;
-	char *cmdline;
-	struct arch_address_map map;
-	struct loop *loop;
-	struct guest_memory memory;
-	int kvm_fd;
-	struct arch_cpu_model *cpu_model;
-	struct arch_platform *platform;
-	struct console *console;
-	struct machine_devices devices;
-	bool devices_made;
-	struct bus ports, mmio;
-
-	/* What power_on() makes and power_off() throws away. */
-	struct vm vm;
-	struct vcpu_group vcpus;
-	bool powered;
-	bool ran;	 /* some guest has run in this RAM */
-	unsigned pauses; /* nested; vCPUs run at 0 */
-
-	_Atomic int request; /* shared: raised by any thread, acted on by the main loop */
-	struct loop_job request_job;
-	_Atomic bool request_posted;
-	bool resetting;
-	enum machine_exit how;
-	struct error failure;
-};
 
 /* ---- requests ---- */
 
@@ -243,19 +212,6 @@ static int power_on(struct machine *m, struct error *err)
 	return ret;
 }
 
-void machine_pause(struct machine *m)
-{
-	if (m->pauses++ == 0 && m->powered)
-		vcpus_pause(&m->vcpus);
-}
-
-void machine_resume(struct machine *m)
-{
-	BUG_ON(!m->pauses);
-	if (--m->pauses == 0 && m->powered)
-		vcpus_resume(&m->vcpus);
-}
-
 /* ---- the main loop's side of requests ---- */
 
 static void devices_reset(void *owner)
@@ -272,6 +228,7 @@ static void devices_reset(void *owner)
 		machine_request(m, MACHINE_REQUEST_FAIL);
 	else
 		log_info("the guest was reset");
+	machine_tell_state(m);
 }
 
 static void act(struct loop_job *job)
@@ -288,6 +245,7 @@ static void act(struct loop_job *job)
 		if (m->resetting)
 			return;
 		m->resetting = true;
+		machine_tell_state(m);
 		machine_pause(m);
 		machine_devices_reset(&m->devices, devices_reset, m);
 		return;
@@ -304,6 +262,8 @@ static void act(struct loop_job *job)
 		m->how = MACHINE_EXIT_FAILED;
 		break;
 	}
+	m->ended = true;
+	machine_tell_state(m);
 	loop_stop(m->loop);
 }
 
@@ -381,7 +341,7 @@ static int make(struct machine *m, struct error *err)
 	return ret;
 }
 
-int machine_create(const struct machine_config *config, struct machine **out, struct error *err)
+int machine_create(struct machine_config *config, struct machine **out, struct error *err)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	int ret;
@@ -391,6 +351,8 @@ int machine_create(const struct machine_config *config, struct machine **out, st
 	m->config = config;
 	m->kvm_fd = -1;
 	m->request_job.run = act;
+	m->paused = config->paused;
+	m->started = !config->paused;
 	m->pauses = config->paused;
 	arch_address_map(&m->map);
 	m->cmdline = machine_config_cmdline(config);
@@ -431,6 +393,7 @@ int machine_run(struct machine *m, enum machine_exit *how, struct error *err)
 	int ret;
 
 	*how = MACHINE_EXIT_FAILED;
+	m->started_ns = now_ns();
 	/* Before power_on(), so that every run shows that a reset works under the filter too. */
 	ret = sandbox_enter(SANDBOX_MAIN, m->config->seccomp, err);
 	if (ret == 0)
@@ -447,14 +410,4 @@ int machine_run(struct machine *m, enum machine_exit *how, struct error *err)
 		return -err->code;
 	}
 	return 0;
-}
-
-void machine_press_power_button(struct machine *m)
-{
-	arch_platform_press_power_button(m->platform);
-}
-
-struct loop *machine_loop(struct machine *m)
-{
-	return m->loop;
 }

@@ -20,6 +20,14 @@
 
 struct machine;
 
+enum machine_state {
+	MACHINE_CREATED, /* not started yet: --paused */
+	MACHINE_RUNNING,
+	MACHINE_PAUSED,
+	MACHINE_RESETTING,
+	MACHINE_ENDED, /* the main loop is about to end */
+};
+
 enum machine_exit {
 	MACHINE_EXIT_POWEROFF, /* the guest shut down */
 	MACHINE_EXIT_CRASH,    /* triple fault, KVM internal error */
@@ -37,8 +45,16 @@ enum machine_request {
 	MACHINE_REQUEST_FAIL,
 };
 
-/* The configuration must outlive the machine. */
-int machine_create(const struct machine_config *config, struct machine **out, struct error *err);
+/* Told of every change of state, on the main thread. Embed it; it must outlive the machine. */
+struct machine_observer {
+	struct machine_observer *next;
+	/* `how` says more where the state is MACHINE_ENDED. */
+	void (*state_changed)(
+		struct machine_observer *observer, enum machine_state state, enum machine_exit how);
+};
+
+/* The configuration must outlive the machine; what is plugged in later is entered in it. */
+int machine_create(struct machine_config *config, struct machine **out, struct error *err);
 void machine_destroy(struct machine *machine);
 
 /* Run to the end. Returns 0 with *how, or a negative errno (also in MACHINE_EXIT_FAILED) with *err. */
@@ -50,9 +66,23 @@ void machine_request(struct machine *machine, enum machine_request request);
 /* Presses the ACPI power button. */
 void machine_press_power_button(struct machine *machine);
 
-/* Stop all vCPUs / let them go on. Pausing returns when none runs. Pauses nest. */
+/* Stop all vCPUs / let them go on, for the monitor's own purposes. Pausing returns when none runs. Pauses nest. */
 void machine_pause(struct machine *machine);
 void machine_resume(struct machine *machine);
+
+/* The same as the user's wish, which is one: pausing what is paused changes nothing. Letting go starts a created machine. */
+void machine_set_paused(struct machine *machine, bool paused);
+
+enum machine_state machine_state(const struct machine *machine);
+const char *machine_state_name(enum machine_state state);
+const char *machine_exit_name(enum machine_exit how);
+void machine_observe(struct machine *machine, struct machine_observer *observer);
+
+/* As it is now: what was changed since the start is in it. */
+struct machine_config *machine_config(const struct machine *machine);
+struct machine_devices *machine_devices(struct machine *machine);
+/* CLOCK_MONOTONIC, when machine_run() began; 0 before. */
+uint64_t machine_started_ns(const struct machine *machine);
 
 /* The main loop, for the caller's own descriptors (signals). */
 struct loop *machine_loop(struct machine *machine);

@@ -118,6 +118,8 @@ static void start_call(struct rpc_peer *peer, const struct rpc_request *request)
 	call->next = peer->calls;
 	peer->calls = call;
 	peer->call_count++;
+	if (call->params && method->params_blank)
+		memcpy(call->params, method->params_blank, method->params_size);
 	if (!call->params)
 		ret = error_errno(&err, ENOMEM, "%s", method->name);
 	else
@@ -198,7 +200,7 @@ static void serve_lines(struct rpc_peer *peer)
 	if (peer->serving)
 		return; /* an answer from within a call: the loop below goes on after it */
 	peer->serving = true;
-	while (peer->input && peer->call_count < peer->calls_max) {
+	while (peer->input && rpc_peer_ready(peer)) {
 		size_t from = done > peer->scanned ? done : peer->scanned;
 		const char *end = memchr(peer->input + from, '\n', peer->used - from);
 		size_t start = done;
@@ -213,7 +215,7 @@ static void serve_lines(struct rpc_peer *peer)
 	}
 	if (done)
 		consume(peer, done);
-	if (peer->used && peer->call_count < peer->calls_max)
+	if (peer->used && rpc_peer_ready(peer))
 		cut_long_line(peer);
 	peer->serving = false;
 }
@@ -246,7 +248,13 @@ void rpc_peer_receive(struct rpc_peer *peer, const char *bytes, size_t size)
 
 bool rpc_peer_ready(const struct rpc_peer *peer)
 {
-	return peer->call_count < peer->calls_max;
+	return !peer->blocked && peer->call_count < peer->calls_max;
+}
+
+void rpc_peer_resume(struct rpc_peer *peer)
+{
+	peer->blocked = false;
+	serve_lines(peer);
 }
 
 void rpc_peer_notify(struct rpc_peer *peer, const char *method, json_t *params)

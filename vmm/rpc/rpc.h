@@ -23,7 +23,7 @@
  * name of the error's kind: see rpc_error_code().
  *
  * Memory of a peer is bounded: RPC_LINE_MAX and one piece of what came for input, calls_max calls. Output is
- * the transport's; it stops feeding a peer whose output it cannot get rid of.
+ * the transport's; it blocks a peer whose output it cannot get rid of.
  * Not thread-safe: a peer belongs to one thread, and so do its calls.
  */
 #pragma once
@@ -61,6 +61,7 @@ struct rpc_method {
 	size_t params_size;	     /* of the structure that they are stored in */
 	const char *summary;	     /* one sentence, for documents */
 	const char *result;	     /* what it answers, for documents */
+	const void *params_blank;    /* what it holds where nothing is given; NULL: zeros */
 };
 
 struct rpc_peer {
@@ -71,6 +72,8 @@ struct rpc_peer {
 	/* May be NULL: a call was answered or dropped, so it may be ready again. It may not free the peer. */
 	void (*answered)(struct rpc_peer *peer);
 	void *user;
+	/* Set by the transport while it cannot get rid of more output: requests wait until rpc_peer_resume(). */
+	bool blocked;
 	/* Private from here. */
 	char *input;
 	size_t used, room, scanned;
@@ -80,7 +83,7 @@ struct rpc_peer {
 	unsigned call_count;
 };
 
-/* `peer` is zeroed but for its first five members. */
+/* `peer` is zeroed but for what is not private. */
 void rpc_peer_open(struct rpc_peer *peer);
 /* Give up the connection: open calls are cancelled, and their answers dropped. */
 void rpc_peer_close(struct rpc_peer *peer);
@@ -90,6 +93,9 @@ bool rpc_peer_ready(const struct rpc_peer *peer);
 
 /* What has come, in pieces of any size. Serves each line as it is complete. */
 void rpc_peer_receive(struct rpc_peer *peer, const char *bytes, size_t size);
+
+/* The transport can send again: go on with what waits. */
+void rpc_peer_resume(struct rpc_peer *peer);
 
 /* Send a notification. `params` is taken over; NULL means memory was short, and nothing is sent. */
 void rpc_peer_notify(struct rpc_peer *peer, const char *method, json_t *params);

@@ -89,6 +89,9 @@ int schema_fill(const struct schema *table, const json_t *object, void *target, 
 /* Free the texts and bytes that schema_fill() stored. */
 void schema_release(const struct schema *table, void *target);
 
+/* A filled structure as JSON again; what has no value is left out. A new reference, NULL when memory is short. */
+json_t *schema_dump(const struct schema *table, const void *target);
+
 /* Put the value of flag `option` (text NULL: none given) into `flags`, a JSON object, under its name. */
 int schema_flag(const struct schema *option, const char *text, json_t *flags, struct error *err);
 

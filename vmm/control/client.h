@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The other end of the control socket: a blocking client for the command line. It keeps what it received and
+ * has not handed out. One thread at a time.
+ */
+#pragma once
+
+#include "vmm/base/error.h"
+
+#include <jansson.h>
+#include <stddef.h>
+
+struct control_client {
+	int fd;
+	char *input;
+	size_t used, room;
+	json_int_t last_id;
+};
+
+int control_client_open(struct control_client *client, const char *path, struct error *err);
+void control_client_close(struct control_client *client);
+
+/*
+ * Call and wait for the answer. `params` is taken over. Returns 0 with a new reference in *result, or a negative errno: the
+ * server's own error, or that it went away. Notifications that come meanwhile are dropped.
+ */
+int control_client_call(struct control_client *client, const char *method, json_t *params,
+	json_t **result, struct error *err);
+
+/* The next object that the server sends: 1 with a new reference, 0 at the end of the connection, or a negative errno. */
+int control_client_next(struct control_client *client, json_t **object, struct error *err);

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listening, letting in, and the end. See control.h. */
+#include "vmm/control/control_private.h"
+
+#include "vmm/base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define BACKLOG		512
+#define ACCEPT_PAUSE_NS 200000000ull
+#define FINISH_NS	1000000000ull
+
+/* A client that may not come in learns why before it is closed. */
+static void turn_away(int fd, enum error_kind kind, const char *why)
+{
+	_cleanup_free_ char *text = NULL;
+	struct error err;
+	json_t *object;
+
+	error_set(&err, kind, "%s", why);
+	object =
+		json_pack("{s:s, s:n, s:o}", "jsonrpc", "2.0", "id", "error", rpc_error_json(&err));
+	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	json_decref(object);
+	if (text) {
+		send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+		send(fd, "\n", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+	close(fd);
+}
+
+static bool may_enter(const struct control *control, int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) &&
+	       (peer.uid == 0 || peer.uid == control->uid);
+}
+
+static void accept_ready(struct loop_poll *poll, uint32_t revents)
+{
+	struct control *control = container_of(poll, struct control, accepting);
+
+	(void)revents;
+	for (;;) {
+		int fd = accept4(poll->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
+			continue;
+		if (fd < 0) {
+			/* Out of descriptors: the poll is edge-triggered and would not say it again. */
+			if (errno != EAGAIN)
+				loop_timer_set(control->loop, &control->accept_again,
+					now_ns() + ACCEPT_PAUSE_NS);
+			return;
+		}
+		if (!may_enter(control, fd))
+			turn_away(fd, ERROR_BAD_REQUEST,
+				"this socket is for the user who runs the VM");
+		else if (control->connection_count == CONTROL_CLIENTS_MAX)
+			turn_away(fd, ERROR_NO_RESOURCE, "too many clients are connected");
+		else
+			connection_open(control, fd);
+	}
+}
+
+static void accept_again(struct loop_timer *timer)
+{
+	struct control *control = container_of(timer, struct control, accept_again);
+
+	accept_ready(&control->accepting, POLLIN);
+}
+
+static void state_changed(
+	struct machine_observer *observer, enum machine_state state, enum machine_exit how)
+{
+	struct control *control = container_of(observer, struct control, observer);
+	json_t *params = json_pack("{s:s}", "state", machine_state_name(state));
+
+	if (state == MACHINE_ENDED && params)
+		json_object_set_new(params, "how", json_string(machine_exit_name(how)));
+	events_add(control, EVENT_VM_STATE, params);
+	waiters_state_changed(control, state, how);
+}
+
+int control_create(
+	struct machine *machine, const char *path, struct control **out, struct error *err)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	int ret;
+
+	if (!control)
+		return error_errno(err, ENOMEM, "cannot make the control socket");
+	ret = unix_listener_open(
+		&control->listener, "the control socket", path, UNIX_PATH_MAX, BACKLOG, err);
+	if (ret) {
+		free(control);
+		return ret;
+	}
+	control->machine = machine;
+	control->uid = geteuid(); /* the filters forbid to ask later */
+	control->loop = machine_loop(machine);
+	control->accept_again.fire = accept_again;
+	control->observer.state_changed = state_changed;
+	machine_observe(machine, &control->observer);
+	control->accepting.fd = control->listener.fd;
+	control->accepting.events = POLLIN;
+	control->accepting.ready = accept_ready;
+	loop_poll_start(control->loop, &control->accepting);
+	*out = control;
+	return 0;
+}
+
+void control_destroy(struct control *control)
+{
+	uint64_t deadline = now_ns() + FINISH_NS;
+
+	if (!control)
+		return;
+	waiters_release(control);
+	while (control->connections)
+		connection_finish(control->connections, deadline);
+	events_release(&control->events);
+	unix_listener_close(&control->listener);
+	free(control);
+}

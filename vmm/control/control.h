@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket: JSON-RPC 2.0, one object a line, by which a node agent owns a machine's life.
+ *
+ *   connection.c   a client: bytes of a Unix socket in and out of a `struct rpc_peer`
+ *   events.c       what happened, numbered, kept for a while, sent to those who subscribed
+ *   methods.c      the one table of methods: name, parameters, function, what documents say
+ *   vm.c, devices.c ...  the methods' functions
+ *   discover.c     the same table as an OpenRPC document
+ *
+ * All of it lives on the machine's main loop: no lock, and no call waits for another client. Requests of
+ * one client are answered in the order they came; a call that takes long (vm.shutdown) holds up its own
+ * client only. A client is known by its credentials: this user and root are let in.
+ *
+ * Nothing that a client sends or fails to read disturbs the machine: input is bounded by rpc.h, output by
+ * CONTROL_OUT_MAX, clients by CONTROL_CLIENTS_MAX.
+ */
+#pragma once
+
+#include "vmm/base/error.h"
+#include "vmm/machine/machine.h"
+
+#define CONTROL_CLIENTS_MAX 128
+
+struct control;
+
+/* Listen on `path`. The machine outlives it; main thread, before machine_run(). */
+int control_create(
+	struct machine *machine, const char *path, struct control **out, struct error *err);
+
+/* After machine_run(). What was answered is sent before it returns, for a second at the most. NULL is accepted. */
+void control_destroy(struct control *control);

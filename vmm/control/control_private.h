@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control socket's insides, for the files of this folder. See control.h. */
+#pragma once
+
+#include "vmm/base/loop.h"
+#include "vmm/base/unix_listener.h"
+#include "vmm/base/util.h"
+#include "vmm/control/control.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/machine_devices.h"
+#include "vmm/rpc/rpc.h"
+
+/* Answers and events that wait for a client. Above HIGH its requests wait too; one that lets it grow to MAX is let go. */
+#define CONTROL_OUT_HIGH KIB(256)
+#define CONTROL_OUT_MAX	 MIB(4)
+#define EVENTS_KEPT	 1024
+
+enum event_type {
+	EVENT_VM_STATE,
+	EVENT_DISK_RESIZED,
+	EVENT_TYPES,
+};
+
+struct events {
+	uint64_t last; /* number of the newest; the first has 1 */
+	struct event {
+		enum event_type type;
+		json_t *params;
+	} kept[EVENTS_KEPT]; /* event n is at n % EVENTS_KEPT */
+};
+
+struct connection {
+	struct connection *next;
+	struct control *control;
+	struct rpc_peer peer;
+	struct loop_poll poll;
+	struct loop_timer again; /* it has sent more than its turn */
+	struct loop_job pump;	 /* look for what can be read or sent, at the end of this round */
+	int fd;
+	char *out; /* `sent` to `used` wait */
+	size_t used, sent, room;
+	bool eof, broken;
+	bool pumping, dead; /* dead: nothing but the pump may still touch it */
+	unsigned events;    /* bit n: is sent events of type n */
+};
+
+/* A call that is answered when the machine has come to a state, or when its time is up. */
+struct waiter {
+	struct waiter *next;
+	struct control *control;
+	struct rpc_call *call;
+	struct loop_timer timer;
+	enum machine_state state;
+};
+
+struct control {
+	struct machine *machine;
+	struct loop *loop;
+	uid_t uid;
+	struct unix_listener listener;
+	struct loop_poll accepting;
+	struct loop_timer accept_again;
+	struct machine_observer observer;
+	struct connection *connections;
+	unsigned connection_count;
+	struct events events;
+	struct waiter *waiters;
+};
+
+/* ---- connection.c ---- */
+
+/* Takes the descriptor over. */
+void connection_open(struct control *control, int fd);
+/* At the end, when the loop turns no more: send what waits until `deadline_ns`, and free it. */
+void connection_finish(struct connection *connection, uint64_t deadline_ns);
+
+static inline struct control *control_of(const struct rpc_call *call)
+{
+	return ((struct connection *)call->peer->user)->control;
+}
+
+/* ---- events.c ---- */
+
+extern const char *const event_names[EVENT_TYPES + 1];
+/* `params` is taken over; NULL (memory was short) drops the event. */
+void events_add(struct control *control, enum event_type type, json_t *params);
+void events_release(struct events *events);
+void serve_events_subscribe(struct rpc_call *call);
+
+/* ---- methods ---- */
+
+extern const struct rpc_method control_methods[];
+json_t *control_describe_methods(void); /* OpenRPC */
+void serve_discover(struct rpc_call *call);
+void serve_vm_info(struct rpc_call *call);
+void serve_vm_start(struct rpc_call *call);
+void serve_vm_pause(struct rpc_call *call);
+void serve_vm_resume(struct rpc_call *call);
+void serve_vm_reset(struct rpc_call *call);
+void serve_vm_shutdown(struct rpc_call *call);
+void serve_vm_kill(struct rpc_call *call);
+void serve_disk_list(struct rpc_call *call);
+void serve_disk_resize(struct rpc_call *call);
+void serve_disk_limit(struct rpc_call *call);
+void serve_net_list(struct rpc_call *call);
+void serve_net_limit(struct rpc_call *call);
+
+json_t *control_describe_devices(struct machine *machine);
+
+/* The machine has come to a state: answer who waited for it. */
+void waiters_state_changed(
+	struct control *control, enum machine_state state, enum machine_exit how);
+/* Nobody will be answered any more. */
+void waiters_release(struct control *control);
+
+/* Parameters, as methods.c stores them. */
+struct subscribe_params {
+	struct schema_texts types;
+	uint64_t since;
+};
+
+struct shutdown_params {
+	unsigned timeout_ms;
+};
+
+struct resize_params {
+	char id[SCHEMA_ID_SIZE];
+	uint64_t size; /* 0: as the file is now */
+};
+
+struct limit_params {
+	char id[SCHEMA_ID_SIZE];
+	uint64_t operations, bps; /* UINT64_MAX: as it was */
+};

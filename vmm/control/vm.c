@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The methods vm.*: what the machine is, and its state.
+ *
+ * A call that asks for a state (a reset done, the guest shut down) is answered when the machine has come
+ * to it, by the machine's own account, or when its time is up; it never blocks anybody meanwhile. What ends
+ * the machine ends every such wait first.
+ */
+#include "vmm/control/control_private.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static void reply_state(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+
+	rpc_reply(call, json_pack("{s:s}", "state", machine_state_name(machine_state(machine))));
+}
+
+static void fail_state(struct rpc_call *call, const char *hint)
+{
+	struct machine *machine = control_of(call)->machine;
+	struct error err;
+
+	error_set(&err, ERROR_WRONG_STATE, "%s: the VM is %s", call->method->name,
+		machine_state_name(machine_state(machine)));
+	if (hint)
+		error_hint(&err, "%s", hint);
+	rpc_fail(call, &err);
+}
+
+void serve_vm_info(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+	const struct machine_config *config = machine_config(machine);
+	uint64_t started = machine_started_ns(machine);
+
+	rpc_reply(call, json_pack("{s:s, s:s, s:I, s:s, s:i, s:o, s:o}", "name", config->name,
+				"state", machine_state_name(machine_state(machine)), "uptime_ms",
+				(json_int_t)(started ? (now_ns() - started) / 1000000 : 0),
+				"version", BULKHEAD_VERSION, "pid", (int)getpid(), "config",
+				schema_dump(machine_config_schema, config), "devices",
+				control_describe_devices(machine)));
+}
+
+void serve_vm_start(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+
+	if (machine_state(machine) != MACHINE_CREATED) {
+		fail_state(call, "it is started once, where it was made with --paused");
+		return;
+	}
+	machine_set_paused(machine, false);
+	reply_state(call);
+}
+
+void serve_vm_pause(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+	enum machine_state state = machine_state(machine);
+
+	if (state == MACHINE_CREATED || state == MACHINE_ENDED) {
+		fail_state(call, NULL);
+		return;
+	}
+	machine_set_paused(machine, true);
+	reply_state(call);
+}
+
+void serve_vm_resume(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+	enum machine_state state = machine_state(machine);
+
+	if (state == MACHINE_CREATED || state == MACHINE_ENDED) {
+		fail_state(call, state == MACHINE_CREATED ? "see vm.start" : NULL);
+		return;
+	}
+	machine_set_paused(machine, false);
+	reply_state(call);
+}
+
+void serve_vm_kill(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+
+	machine_request(machine, MACHINE_REQUEST_STOP);
+	rpc_reply(call, json_pack("{s:s}", "state", machine_state_name(MACHINE_ENDED)));
+}
+
+/* ---- waiting for a state ---- */
+
+static void waiter_free(struct waiter *waiter)
+{
+	struct waiter **at = &waiter->control->waiters;
+
+	while (*at != waiter)
+		at = &(*at)->next;
+	*at = waiter->next;
+	loop_timer_clear(waiter->control->loop, &waiter->timer);
+	free(waiter);
+}
+
+static void waiter_fail(struct waiter *waiter, const struct error *err)
+{
+	struct rpc_call *call = waiter->call;
+
+	waiter_free(waiter);
+	rpc_fail(call, err);
+}
+
+static void waiter_timeout(struct loop_timer *timer)
+{
+	struct waiter *waiter = container_of(timer, struct waiter, timer);
+	struct error err;
+
+	error_set(&err, ERROR_GUEST_TIMEOUT, "%s: the guest did not react in time; it runs on",
+		waiter->call->method->name);
+	waiter_fail(waiter, &err);
+}
+
+/* Its client has gone. What was asked of the guest stays asked. */
+static void waiter_cancelled(struct rpc_call *call)
+{
+	struct error err;
+
+	error_set(&err, ERROR_CANCELLED, "%s: the client has gone", call->method->name);
+	waiter_fail(call->user, &err);
+}
+
+/* `timeout_ms` 0: as long as it takes. */
+static void wait_for_state(struct rpc_call *call, enum machine_state state, unsigned timeout_ms)
+{
+	struct control *control = control_of(call);
+	struct waiter *waiter = calloc(1, sizeof(*waiter));
+	struct error err;
+
+	if (!waiter) {
+		error_errno(&err, ENOMEM, "%s", call->method->name);
+		rpc_fail(call, &err);
+		return;
+	}
+	waiter->control = control;
+	waiter->call = call;
+	waiter->state = state;
+	waiter->timer.fire = waiter_timeout;
+	waiter->next = control->waiters;
+	control->waiters = waiter;
+	call->user = waiter;
+	call->cancel = waiter_cancelled;
+	if (timeout_ms)
+		loop_timer_set(
+			control->loop, &waiter->timer, now_ns() + (uint64_t)timeout_ms * 1000000);
+}
+
+/* Come to `state`, the waiter's own state is there or never will be. */
+static void waiter_settle(struct waiter *waiter, enum machine_state state, enum machine_exit how)
+{
+	struct rpc_call *call = waiter->call;
+	bool ended = state == MACHINE_ENDED, wanted = waiter->state == state;
+	struct error err;
+
+	if (!ended && !wanted)
+		return;
+	if (!wanted) {
+		error_set(&err, ERROR_WRONG_STATE, "%s: the VM has ended", call->method->name);
+		waiter_fail(waiter, &err);
+		return;
+	}
+	waiter_free(waiter);
+	rpc_reply(call, ended ? json_pack("{s:s, s:s}", "state", machine_state_name(state), "how",
+					machine_exit_name(how))
+			      : json_pack("{s:s}", "state", machine_state_name(state)));
+}
+
+void waiters_state_changed(struct control *control, enum machine_state state, enum machine_exit how)
+{
+	for (struct waiter *waiter = control->waiters, *next; waiter; waiter = next) {
+		next = waiter->next;
+		waiter_settle(waiter, state, how);
+	}
+}
+
+void waiters_release(struct control *control)
+{
+	struct error err;
+
+	while (control->waiters) {
+		error_set(&err, ERROR_CANCELLED, "%s: the VM has ended",
+			control->waiters->call->method->name);
+		waiter_fail(control->waiters, &err);
+	}
+}
+
+void serve_vm_reset(struct rpc_call *call)
+{
+	struct machine *machine = control_of(call)->machine;
+	enum machine_state state = machine_state(machine);
+
+	if (state != MACHINE_RUNNING && state != MACHINE_PAUSED) {
+		fail_state(call, NULL);
+		return;
+	}
+	machine_request(machine, MACHINE_REQUEST_RESET);
+	wait_for_state(call, state, 0);
+}
+
+void serve_vm_shutdown(struct rpc_call *call)
+{
+	const struct shutdown_params *params = call->params;
+	struct machine *machine = control_of(call)->machine;
+
+	if (machine_state(machine) != MACHINE_RUNNING) {
+		fail_state(call, "only a running guest can shut down; vm.kill ends any");
+		return;
+	}
+	machine_press_power_button(machine);
+	wait_for_state(call, MACHINE_ENDED, params->timeout_ms);
+}

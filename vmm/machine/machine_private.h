@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A machine's insides, for the files of this folder. */
+#pragma once
+
+#include "vmm/arch/arch.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/machine_devices.h"
+
+#include "devices/console.h"
+
+#include <stdatomic.h>
+
+struct machine {
+	struct machine_config *config;
+	char *cmdline;
+	struct arch_address_map map;
+	struct loop *loop;
+	struct guest_memory memory;
+	int kvm_fd;
+	struct arch_cpu_model *cpu_model;
+	struct arch_platform *platform;
+	struct console *console;
+	struct machine_devices devices;
+	bool devices_made;
+	struct bus ports, mmio;
+
+	/* What power_on() makes and power_off() throws away. */
+	struct vm vm;
+	struct vcpu_group vcpus;
+	bool powered;
+	bool ran;	 /* some guest has run in this RAM */
+	unsigned pauses; /* nested; vCPUs run at 0 */
+
+	_Atomic int request; /* shared: raised by any thread, acted on by the main loop */
+	struct loop_job request_job;
+	_Atomic bool request_posted;
+	bool resetting, ended;
+	bool paused;  /* the user's wish; one of `pauses` */
+	bool started; /* the user has let it go at least once */
+	uint64_t started_ns;
+	enum machine_exit how;
+	struct error failure;
+	struct machine_observer *observers;
+};
+
+/* Tell the observers what the state is now. Main thread. */
+void machine_tell_state(struct machine *m);

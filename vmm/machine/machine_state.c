@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What can be asked of a machine as it runs, and who is told of it. See machine.h. */
+#include "vmm/base/util.h"
+#include "vmm/machine/machine_private.h"
+
+enum machine_state machine_state(const struct machine *m)
+{
+	if (m->ended)
+		return MACHINE_ENDED;
+	if (m->resetting)
+		return MACHINE_RESETTING;
+	if (m->paused)
+		return m->started ? MACHINE_PAUSED : MACHINE_CREATED;
+	return MACHINE_RUNNING;
+}
+
+const char *machine_state_name(enum machine_state state)
+{
+	static const char *const names[] = {
+		[MACHINE_CREATED] = "created",
+		[MACHINE_RUNNING] = "running",
+		[MACHINE_PAUSED] = "paused",
+		[MACHINE_RESETTING] = "resetting",
+		[MACHINE_ENDED] = "ended",
+	};
+
+	return names[state];
+}
+
+const char *machine_exit_name(enum machine_exit how)
+{
+	static const char *const names[] = {
+		[MACHINE_EXIT_POWEROFF] = "poweroff",
+		[MACHINE_EXIT_CRASH] = "crash",
+		[MACHINE_EXIT_STOPPED] = "killed",
+		[MACHINE_EXIT_FAILED] = "failed",
+	};
+
+	return names[how];
+}
+
+void machine_observe(struct machine *m, struct machine_observer *observer)
+{
+	observer->next = m->observers;
+	m->observers = observer;
+}
+
+void machine_tell_state(struct machine *m)
+{
+	for (struct machine_observer *o = m->observers; o; o = o->next)
+		o->state_changed(o, machine_state(m), m->how);
+}
+
+void machine_pause(struct machine *m)
+{
+	if (m->pauses++ == 0 && m->powered)
+		vcpus_pause(&m->vcpus);
+}
+
+void machine_resume(struct machine *m)
+{
+	BUG_ON(!m->pauses);
+	if (--m->pauses == 0 && m->powered)
+		vcpus_resume(&m->vcpus);
+}
+
+void machine_set_paused(struct machine *m, bool paused)
+{
+	if (m->paused == paused)
+		return;
+	m->paused = paused;
+	if (paused) {
+		machine_pause(m);
+	} else {
+		m->started = true;
+		machine_resume(m);
+	}
+	machine_tell_state(m);
+}
+
+void machine_press_power_button(struct machine *m)
+{
+	arch_platform_press_power_button(m->platform);
+}
+
+struct machine_config *machine_config(const struct machine *m)
+{
+	return m->config;
+}
+
+struct machine_devices *machine_devices(struct machine *m)
+{
+	return &m->devices;
+}
+
+uint64_t machine_started_ns(const struct machine *m)
+{
+	return m->started_ns;
+}
+
+struct loop *machine_loop(struct machine *m)
+{
+	return m->loop;
+}
