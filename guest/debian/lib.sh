@@ -20,6 +20,11 @@ cache_dir() {
 	printf '%s\n' "${BULKHEAD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bulkhead}"
 }
 
+# A third of a vmlinux is zeros, and the monitor reads no holes. It looks for none below 64 KiB.
+dig_holes() {
+	dd of="$1" bs=64K iflag=fullblock conv=sparse status=none
+}
+
 # The modules NAME... of the kernel in folder $1 with all that they depend on, as files in load order, each once.
 # A name with a leading ? may be absent, or be built in; any other name may only be built in.
 module_files() {
@@ -128,15 +133,19 @@ package_sources() {
 
 # debian_root OUT VARIANT PACKAGES [OPTION...]: a root of Debian 12 as a tar file, by mmdebstrap with more OPTIONs of it,
 # without what no server reads (licences stay). Needs no root. SOURCE_DATE_EPOCH is the caller's.
+# The hook has /bin and its like as links from the start: the package that would merge them brings 47 MB of Perl.
 debian_root() {
 	local out=$1 variant=$2 packages=$3 mode=root
 	shift 3
 	((EUID == 0)) || mode=unshare
+	# Packages and hooks talk a lot, and are heard when something fails.
 	# shellcheck disable=SC2016 # for the shell of the hooks
 	package_sources | mmdebstrap --quiet --mode="$mode" --variant="$variant" --include="$packages" \
+		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
 		--aptopt='APT::Install-Recommends "false"' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-		--dpkgopt=path-exclude=/usr/share/{man,info,locale,i18n,lintian,bug,bash-completion}/\* \
+		--dpkgopt=path-exclude=/usr/share/{man,info,locale,i18n,lintian,bug,bash-completion,zsh,fish}/\* \
 		--customize-hook='rm -rf "$1"/var/log/* "$1"/var/cache/* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id' \
-		--customize-hook='rm -f "$1"/etc/resolv.conf "$1"/etc/hostname' "$@" bookworm "$out" - >&2
+		--customize-hook='rm -f "$1"/etc/resolv.conf "$1"/etc/hostname' "$@" bookworm "$out" - >"$out.log" 2>&1 ||
+		die "mmdebstrap: $(tail -n 20 "$out.log")"
 }
