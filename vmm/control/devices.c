@@ -111,10 +111,11 @@ void serve_disk_resize(struct rpc_call *call)
 	struct control *control = control_of(call);
 	struct virtio_device *dev = device_of(call, VIRTIO_ID_BLOCK, params->id);
 	struct error err;
-	uint64_t size = params->size, before;
+	uint64_t size, before;
 
 	if (!dev)
-		return;
+		return; /* the call is over, and its parameters with it */
+	size = params->size;
 	before = blk_size(dev);
 	if (blk_resize(dev, &size, &err)) {
 		rpc_fail(call, &err);
