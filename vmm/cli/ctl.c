@@ -52,9 +52,9 @@ static int params_of(int argc, char *const *argv, json_t **params, struct error 
 	for (int i = 0; i < argc; i++) {
 		_cleanup_free_ char *key = strndup(argv[i], strcspn(argv[i], "="));
 		size_t len = key ? strlen(key) : 0;
-		json_t *value = argv[i][len] ? value_of(argv[i] + len + 1) : NULL;
+		json_t *value = len && argv[i][len] ? value_of(argv[i] + len + 1) : NULL;
 
-		if (!len || !value || json_object_set_new(*params, key, value)) {
+		if (!value || json_object_set_new(*params, key, value)) {
 			json_decref(*params);
 			return error_set(err, ERROR_BAD_REQUEST,
 				"'%.64s' is not KEY=VALUE with text in UTF-8", argv[i]);
