@@ -25,11 +25,17 @@ class Database:
         return ["mariadb", "--host", GUEST, "--user", "root", f"--password={self.password}", "--batch",
                 "--skip-column-names", "--connect-timeout=20", *words]
 
-    def attempt(self, statement):
-        return subprocess.run(self.command("--execute", statement), capture_output=True, text=True, check=False, timeout=120)
+    def attempt(self, statement, timeout=120):
+        return subprocess.run(self.command("--execute", statement), capture_output=True, text=True, check=False, timeout=timeout)
+
+    def answers(self):
+        try:
+            return self.attempt("SELECT 1", 30).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def wait(self):
-        self.vm.ask("MariaDB", lambda: self.attempt("SELECT 1").returncode == 0, 180)
+        self.vm.ask("MariaDB", self.answers, 240)
 
     def sql(self, statement):
         done = self.attempt(statement)
