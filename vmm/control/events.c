@@ -49,7 +49,7 @@ void events_release(struct events *events)
 static int read_types(const struct schema_texts *types, unsigned *mask, struct error *err)
 {
 	*mask = types->items ? 0 : (1u << EVENT_TYPES) - 1;
-	for (unsigned i = 0; i < types->count; i++) {
+	for (unsigned i = 0; types->items && i < types->count; i++) {
 		unsigned type = 0;
 
 		while (type < EVENT_TYPES && strcmp(types->items[i], event_names[type]) != 0)
