@@ -1,4 +1,4 @@
-"""A client of the guest's agent, for tests: over a Unix socket of its own, or through a VM's vsock bridge.
+"""A client of the guest's agent, for tests and benches: by its own Unix socket, a VM's vsock bridge, or vhost-vsock.
 
 Nothing but the standard library.
 """
@@ -40,12 +40,14 @@ class Client:
     """One connection. Answers are matched by id, notifications kept in the order they came."""
 
     def __init__(self, path, timeout=20.0, port=None):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        """`path` is a socket's, or the CID of a guest of vhost-vsock."""
+        direct = isinstance(path, int)
+        self.socket = socket.socket(socket.AF_VSOCK if direct else socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         self.buffer = b""
         try:
-            self.socket.connect(path)
-            if port:  # the bridge answers OK, or closes when the guest does not listen
+            self.socket.connect((path, port) if direct else path)
+            if port and not direct:  # the bridge answers OK, or closes when the guest does not listen
                 self.socket.sendall(f"CONNECT {port}\n".encode())
                 if not self.read_line().startswith(b"OK "):
                     raise ConnectionError(f"port {port} does not answer")
