@@ -99,6 +99,11 @@ class Process:
         return text.decode(errors="replace").strip()
 
     def tail(self):
+        while select.select([self.process.stdout], [], [], 0)[0]:
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                break
+            self.output += data
         self.errors.seek(0)
         words = (self.output[-300:] + b" || " + self.errors.read()[-300:]).decode(errors="replace")
         return " | ".join(words.split("\n")).replace("\r", "")

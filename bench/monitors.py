@@ -3,11 +3,12 @@ import os
 
 
 class Guest:
-    """What every monitor is to run. Disks are (path, serial number, read-only)."""
+    """What every monitor is to run. Disks are (path, serial number, read-only); vsock is (CID, path of our bridge)."""
 
-    def __init__(self, kernel, initrd=None, cmdline="", cpus=1, memory=512, disks=(), tap=None, paused=False):
+    def __init__(self, kernel, initrd=None, cmdline="", cpus=1, memory=512, disks=(), tap=None, paused=False, vsock=None):
         self.kernel, self.initrd, self.cmdline = kernel, initrd, cmdline
         self.cpus, self.memory, self.disks, self.tap, self.paused = cpus, memory, disks, tap, paused
+        self.vsock = vsock
 
 
 class Bulkhead:
@@ -25,9 +26,15 @@ class Bulkhead:
             words += ["--disk", f"path={path},serial={serial},cache=none" + (",readonly" if readonly else "")]
         if guest.tap:
             words += ["--net", f"tap={guest.tap}"]
+        if guest.vsock:
+            words += ["--vsock", f"cid={guest.vsock[0]},socket={guest.vsock[1]}"]
         if guest.paused:
             words += ["--paused"]
         return words
+
+    def agent(self, guest):
+        """Where the guest's agent is called: our bridge's socket, or an address of vhost-vsock."""
+        return guest.vsock[1]
 
 
 class Qemu:
@@ -53,7 +60,12 @@ class Qemu:
         if guest.tap:
             words += ["-netdev", f"tap,id=n0,ifname={guest.tap},script=no,downscript=no,vhost=off",
                       "-device", f"virtio-net-{self.bus},netdev=n0{self.options}"]
+        if guest.vsock:
+            words += ["-device", f"vhost-vsock-{self.bus},guest-cid={guest.vsock[0]}"]
         return words
+
+    def agent(self, guest):
+        return guest.vsock[0]
 
 
 class QemuMicrovm(Qemu):

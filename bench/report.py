@@ -29,7 +29,7 @@ def form(value):
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def table(figures, monitors, rows):
+def table(figures, monitors, rows, has=lambda monitor, key: True):
     """Markdown: one row a figure; each monitor's median, and ours against each peer as ratio with its spread."""
     ours, peers = monitors[0], monitors[1:]
     out = ["| figure | " + " | ".join(monitors) + " | " + " | ".join(f"{ours} / {p}" for p in peers) + " |",
@@ -41,12 +41,27 @@ def table(figures, monitors, rows):
         cells[0] += " (less is better)" if way == "less" else " (more is better)"
         for m in monitors:
             mid = median(figures, m, key)
-            cells.append("failed" if mid is None else form(mid))
+            cells.append(form(mid) if mid is not None else "failed" if has(m, key) else "")
         for p in peers:
             pairs = ratios(figures, ours, p, key)
             cells.append(f"{statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})" if pairs else "")
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
+
+
+def sources(figures, monitors):
+    """Markdown tables of figures named "from_LOAD: SOURCE": what exits one transaction took, and wherefrom."""
+    keys = {key for m in monitors for key in figures.get(m, {}) if key.startswith("from_")}
+    chosen = [m for m in monitors if any(key in figures[m] for key in keys)]
+    out = []
+    for load in sorted({key.partition(": ")[0] for key in keys}, reverse=True):
+        out += ["", f"Exits for each transaction of {load[5:]}, by source:", "", "| source | " + " | ".join(chosen) + " |",
+                "|" + " --- |" * (1 + len(chosen))]
+        of_load = {key: [median(figures, m, key) or 0 for m in chosen] for key in keys if key.startswith(load + ": ")}
+        of_load[f"{load}: all"] = [sum(column) for column in zip(*of_load.values())]
+        for key, found in sorted(of_load.items(), key=lambda item: -max(item[1])):
+            out.append(f"| {key.partition(': ')[2]} | " + " | ".join(form(value) for value in found) + " |")
+    return out
 
 
 def judge(figures, ours, marks, ratio_marks, rows):

@@ -1,0 +1,97 @@
+"""The sections, the rows of their table and the marks.
+
+A row: key, title, unit, which way is better.
+"""
+SECTIONS = ["start", "boot", "count", "paths", "block", "network", "db"]
+COUNTING = ["count", "paths"]  # those that need the clock that counts instructions
+PEERS = ["qemu-microvm", "qemu-q35"]
+BARE = "bare"  # no monitor: the database's container on the host itself
+FLAVOURS = ["6.1", "6.1-cloud"]
+FIO = [("read_4k_qd1", "4 KiB random read, depth 1"), ("write_4k_qd1", "4 KiB random write, depth 1"),
+       ("read_4k_qd32", "4 KiB random read, depth 32"), ("write_4k_qd32", "4 KiB random write, depth 32"),
+       ("write_4k_fsync", "4 KiB random write, each flushed")]
+# name, sysbench's script, threads, in words
+LOADS = [("rw1", "oltp_read_write", 1, "read and write, 1 client"),
+         ("rw8", "oltp_read_write", 8, "read and write, 8 clients"),
+         ("ps1", "oltp_point_select", 1, "point select, 1 client"),
+         ("ps8", "oltp_point_select", 8, "point select, 8 clients")]
+STAGES = [("db_init_s", "init"), ("db_agent_s", "the agent's first answer"), ("db_docker_s", "Docker ready"),
+          ("db_sql_s", "the first SQL answer")]
+
+ROWS = [
+    ("first_ms", "process start to the first instruction", "ms", "less"),
+    ("bare_cpu_ms", "CPU time before it, 512 MiB of RAM, smallest kernel", "ms", "less"),
+    ("start_cpu_ms", "CPU time before it, 512 MiB of RAM, 6.1-cloud", "ms", "less"),
+    ("start_calls", "system calls before it", "", "less"),
+    ("start_pss_kib", "memory beside the guest, PSS", "KiB", "less"),
+    ("start_dirty_kib", "memory beside the guest, private dirty", "KiB", "less"),
+] + [row for k in FLAVOURS for row in (
+    (f"boot_{k}_s", f"{k}: process start to init", "s", "less"),
+    (f"boot_{k}_cpu_s", f"{k}: CPU time to init", "s", "less"),
+    (f"boot_{k}_exits", f"{k}: exits to init", "", "less"),
+    (f"boot_{k}_pss_kib", f"{k}: memory beside the guest at init, PSS", "KiB", "less"),
+    (f"boot_{k}_dirty_kib", f"{k}: memory beside the guest at init, private dirty", "KiB", "less"),
+)] + [
+    ("count_start_minsn", "instructions before the first of the guest, 6.1-cloud", "million", "less"),
+] + [row for k in FLAVOURS for row in (
+    (f"count_{k}_exits", f"{k}: exits to init, by counting clock", "", "less"),
+    (f"count_{k}_port_exits", f"{k}: of these by port I/O", "", "less"),
+    (f"count_{k}_faults", f"{k}: of these nested page faults", "", "less"),
+    (f"count_{k}_minsn", f"{k}: instructions to init", "million", "less"),
+)] + [(f"{key}_iops", title, "IOPS", "more") for key, title in FIO] + [
+    ("read_1m_kib", "1 MiB sequential read", "KiB/s", "more"),
+    ("write_1m_kib", "1 MiB sequential write", "KiB/s", "more"),
+    ("tx_mbit", "network, guest to host", "Mbit/s", "more"),
+    ("rx_mbit", "network, host to guest", "Mbit/s", "more"),
+    ("ping_us", "ping round trip", "µs", "less"),
+] + [row for key, title in FIO for row in (
+    (f"path_{key}_kinsn", f"{title}: instructions for each", "thousand", "less"),
+    (f"path_{key}_exits", f"{title}: exits for each", "", "less"),
+)] + [row for key, title in (("read_1m", "1 MiB sequential read"), ("write_1m", "1 MiB sequential write"),
+                             ("tx", "network, guest to host"), ("rx", "network, host to guest")) for row in (
+    (f"path_{key}_kinsn", f"{title}: instructions per MiB", "thousand", "less"),
+    (f"path_{key}_exits", f"{title}: exits per MiB", "", "less"),
+)] + [("path_ping_kinsn", "ping: instructions for each", "thousand", "less")] + [
+    (key, f"database: process start to {what}", "s", "less") for key, what in STAGES
+] + [row for name, _, _, what in LOADS for row in (
+    (f"db_{name}_tps", f"database: {what}", "transactions/s", "more"),
+    (f"db_{name}_p99_ms", f"database: {what}, 99th percentile", "ms", "less"),
+    (f"db_{name}_exits", f"database: {what}: exits for each transaction", "", "less"),
+)]
+# Facts of what the database's VM boots from: the same for each monitor, so that there is nothing to compare.
+SIZES = [("db_kernel_mib", "kernel, as loaded"), ("db_root_mib", "root disk, used"), ("db_image_mib", "image")]
+
+# key, limit for our own median, in words
+MARKS = [
+    ("start_cpu_ms", 5, "CPU time to the first guest instruction, ms"),
+    ("start_calls", 200, "system calls before it"),
+    ("start_pss_kib", 1536, "memory beside the guest, PSS, KiB"),
+    ("start_dirty_kib", 512, "memory beside the guest, private dirty, KiB"),
+    ("boot_6.1_pss_kib", 1536, "the same when the guest has booted, PSS, KiB"),
+    ("boot_6.1_dirty_kib", 512, "the same when the guest has booted, private dirty, KiB"),
+    ("count_6.1_exits", 2800, "stock 6.1 vmlinux: exits to init"),
+    ("count_6.1-cloud_exits", 34780, "6.1-cloud: exits to init, kvmtool's row of LESSONS"),
+    ("count_6.1-cloud_minsn", 1830, "6.1-cloud: million instructions to init, kvmtool's row of LESSONS"),
+    ("count_6.1-cloud_exits", 5680, "6.1-cloud: exits to init, kvmtool's with RAM aligned to 2 MiB"),
+    ("count_6.1-cloud_minsn", 1740, "6.1-cloud: million instructions to init, kvmtool's with RAM aligned"),
+]
+# key, peer, limit for the median of the ratio
+RATIO_MARKS = [("count_6.1_minsn", "qemu-microvm", 0.6)] + [
+    (key, peer, 1.0) for key, _, _, way in ROWS if way == "more" for peer in PEERS
+] + [("ping_us", peer, 1.0) for peer in PEERS] + [
+    (key, peer, 1.0) for key, _, _, _ in ROWS if key.startswith("path_") and key.endswith("_kinsn") for peer in PEERS
+] + [(key, "qemu-q35", 1.0) for key, _, _, way in ROWS if key.startswith("db_") and way == "less"]
+# These count on hardware only: in the rig an exit costs some twenty times what it does there, and a container has none.
+HARDWARE_MARKS = [(f"db_{name}_tps", BARE, 0.9) for name, _, _, _ in LOADS] + [
+    (f"db_{name}_p99_ms", BARE, 1.1) for name, _, _, _ in LOADS]
+
+
+def has(contestant, key):
+    """Whether a row is one that a contestant can have."""
+    if contestant == BARE:
+        return key == "db_sql_s" or key.startswith("db_") and key.endswith(("_tps", "_p99_ms"))
+    return contestant != "qemu-microvm" or not key.startswith("db_")
+
+
+def contestants(section, names):
+    return [name for name in names if (name != "qemu-microvm" if section == "db" else name != BARE)]
