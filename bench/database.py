@@ -44,7 +44,7 @@ class Section:
         self.ready = {}
         try:
             for contestant in contestants:
-                self.attempt(contestant, self.start)
+                self.attempt(contestant, self.start) or self.attempt(contestant, self.start)
             for part in range(PASSES):
                 self.bench.round = f"{number}.{part + 1}"
                 for load in LOADS:
@@ -62,7 +62,7 @@ class Section:
             what(contestant, *arguments)
             return True
         except FAILURES as why:
-            print(f"  {contestant.name} failed: {str(why)[-300:]}", flush=True)
+            print(f"  {contestant.name} failed: {str(why)[:600]}", flush=True)
             self.bench.failed = True
             self.end(contestant)
             return False
@@ -95,7 +95,7 @@ class Section:
                 server.stages(lambda key, value: self.take(contestant, key, value))
                 server.prepare(self.bench.options.seconds)
             except FAILURES as why:
-                raise RuntimeError(f"{why}; it said: {server.tail()}") from why
+                raise RuntimeError(f"{why}; it said: {server.tail()[-300:]}") from why
             self.ready[contestant] = server, stack.pop_all()
 
     def end(self, contestant):

@@ -72,7 +72,9 @@ class Server:
 
     def prepare(self, seconds):
         """Tables, and a first load that counts for nothing: caches fill, and the log has gone once around its file's start."""
-        self.sql("CREATE DATABASE sbtest")
+        done = self.sql("CREATE DATABASE sbtest")
+        if done.returncode:
+            raise RuntimeError(f"CREATE DATABASE: {done.stderr}")
         self.sysbench("oltp_read_write", 1, "prepare")
         self.load("oltp_read_write", 8, seconds)
 
