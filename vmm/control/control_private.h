@@ -44,13 +44,14 @@ struct connection {
 	unsigned events;    /* bit n: is sent events of type n */
 };
 
-/* A call that is answered when the machine has come to a state, or when its time is up. */
+/* A call that is answered when the machine has ended, or has been reset, or when its time is up. */
 struct waiter {
 	struct waiter *next;
 	struct control *control;
 	struct rpc_call *call;
 	struct loop_timer timer;
-	enum machine_state state;
+	bool reset; /* for a reset; else for the end */
+	bool begun; /* the reset has */
 };
 
 struct control {

@@ -130,8 +130,8 @@ static void waiter_cancelled(struct rpc_call *call)
 	waiter_fail(call->user, &err);
 }
 
-/* `timeout_ms` 0: as long as it takes. */
-static void wait_for_state(struct rpc_call *call, enum machine_state state, unsigned timeout_ms)
+/* Answer when the machine has been reset, or else has ended. `timeout_ms` 0: as long as it takes. */
+static void wait_for_machine(struct rpc_call *call, bool reset, unsigned timeout_ms)
 {
 	struct control *control = control_of(call);
 	struct waiter *waiter = calloc(1, sizeof(*waiter));
@@ -144,7 +144,7 @@ static void wait_for_state(struct rpc_call *call, enum machine_state state, unsi
 	}
 	waiter->control = control;
 	waiter->call = call;
-	waiter->state = state;
+	waiter->reset = reset;
 	waiter->timer.fire = waiter_timeout;
 	waiter->next = control->waiters;
 	control->waiters = waiter;
@@ -155,16 +155,17 @@ static void wait_for_state(struct rpc_call *call, enum machine_state state, unsi
 			control->loop, &waiter->timer, now_ns() + (uint64_t)timeout_ms * 1000000);
 }
 
-/* Come to `state`, the waiter's own state is there or never will be. */
 static void waiter_settle(struct waiter *waiter, enum machine_state state, enum machine_exit how)
 {
 	struct rpc_call *call = waiter->call;
-	bool ended = state == MACHINE_ENDED, wanted = waiter->state == state;
+	bool ended = state == MACHINE_ENDED;
 	struct error err;
 
-	if (!ended && !wanted)
+	if (state == MACHINE_RESETTING)
+		waiter->begun = waiter->reset;
+	if (!ended && (!waiter->begun || state == MACHINE_RESETTING))
 		return;
-	if (!wanted) {
+	if (ended && waiter->reset) {
 		error_set(&err, ERROR_WRONG_STATE, "%s: the VM has ended", call->method->name);
 		waiter_fail(waiter, &err);
 		return;
@@ -204,7 +205,7 @@ void serve_vm_reset(struct rpc_call *call)
 		return;
 	}
 	machine_request(machine, MACHINE_REQUEST_RESET);
-	wait_for_state(call, state, 0);
+	wait_for_machine(call, true, 0);
 }
 
 void serve_vm_shutdown(struct rpc_call *call)
@@ -217,5 +218,5 @@ void serve_vm_shutdown(struct rpc_call *call)
 		return;
 	}
 	machine_press_power_button(machine);
-	wait_for_state(call, MACHINE_ENDED, params->timeout_ms);
+	wait_for_machine(call, false, params->timeout_ms);
 }
