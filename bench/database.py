@@ -4,8 +4,9 @@ Everybody gets the same image, two CPUs, 1 GiB, and a data folder on the same fi
 same kernel and fresh copies of the same disks. sysbench runs on the host: over a tap against the published port, or over lo
 against the container that shares the host's network.
 
-In a round all are started, one after another, and then every load goes from one to the next, so that what is compared is
-seconds apart: other work on the host changes within minutes. A VM that is not measured is stopped (SIGSTOP).
+In a round all are started, one after another (the other way round in the next), and then every load goes from one to the
+next, so that what is compared is seconds apart: other work on the host changes within minutes. A VM that is not measured
+is stopped (SIGSTOP).
 """
 import contextlib
 import os
@@ -43,7 +44,7 @@ class Section:
         number = self.bench.round
         self.ready = {}
         try:
-            for contestant in contestants:
+            for contestant in contestants[::-1] if int(number) % 2 == 0 else contestants:
                 self.attempt(contestant, self.start) or self.attempt(contestant, self.start)
             for part in range(PASSES):
                 self.bench.round = f"{number}.{part + 1}"

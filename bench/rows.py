@@ -53,7 +53,7 @@ ROWS = [
     (f"path_{key}_exits", f"{title}: exits per MiB", "", "less"),
 )] + [("path_ping_kinsn", "ping: instructions for each", "thousand", "less")] + [
     (key, f"database: process start to {what}", "s", "less") for key, what in STAGES
-] + [row for name, _, _, what in LOADS for row in (
+] + [("db_sql_exits", "database: exits to the first SQL answer", "", "less")] + [row for name, _, _, what in LOADS for row in (
     (f"db_{name}_tps", f"database: {what}", "transactions/s", "more"),
     (f"db_{name}_p99_ms", f"database: {what}, 99th percentile", "ms", "less"),
     (f"db_{name}_exits", f"database: {what}: exits for each transaction", "", "less"),

@@ -11,7 +11,7 @@ import time
 
 import container
 from client import Client, RpcError
-from measure import Process
+from measure import Process, exits
 from monitors import Guest
 from rows import BARE
 
@@ -198,6 +198,9 @@ class Machine(Server):
                  "--env", f"MARIADB_ROOT_PASSWORD={PASSWORD}", "--volume", "/data/mysql:/var/lib/mysql", "bulkhead/mariadb")
         self.wait()
         take("db_sql_s", self.process.age())
+        seen = exits(self.pid)
+        if "exits" in seen:
+            take("db_sql_exits", seen["exits"])
         init = re.search(r"\[ *([0-9.]+)\] Run \S+ as init process", self.run("dmesg"))
         if init:
             take("db_init_s", zero + float(init[1]))
