@@ -39,8 +39,6 @@ static void print_what(const struct schema *s)
 	putchar('.');
 	if (s->required)
 		printf(" Required.");
-	if (s->absent)
-		printf(" Not available in this version.");
 	if (fallback) {
 		printf(" Default: ");
 		print_escaped(fallback);

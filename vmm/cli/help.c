@@ -93,9 +93,8 @@ static void print_entry(FILE *to, unsigned indent, const char *what, const struc
 	char text[512];
 	const char *fallback = help_default(s);
 
-	snprintf(text, sizeof(text), "%s%s%s%s%s", s->help, s->required ? " (required)" : "",
-		s->absent ? " (not available in this version)" : "", fallback ? "; default: " : "",
-		fallback ? fallback : "");
+	snprintf(text, sizeof(text), "%s%s%s%s", s->help, s->required ? " (required)" : "",
+		fallback ? "; default: " : "", fallback ? fallback : "");
 	fprintf(to, "%*s%s", (int)indent, "", what);
 	if (column + 2 > TEXT_COLUMN)
 		fprintf(to, "\n%*s", TEXT_COLUMN, "");

@@ -16,6 +16,7 @@
 #include "vmm/control/control.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/machine.h"
+#include "vmm/machine/metrics.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -94,13 +95,17 @@ static int run_machine(struct machine_config *config, enum machine_exit *how, st
 	_cleanup_close_ int fd = -1;
 	struct signals signals = {0};
 	struct control *control = NULL;
+	struct metrics_file metrics = {0};
 	int ret = signals_open(&fd, err);
 
 	if (!ret)
 		ret = machine_create(config, &signals.machine, err);
 	if (!ret && config->control)
 		ret = control_create(signals.machine, config->control, &control, err);
+	if (!ret && config->metrics_file)
+		ret = metrics_file_start(&metrics, signals.machine, config->metrics_file, err);
 	if (ret) {
+		control_destroy(control);
 		machine_destroy(signals.machine);
 		return ret;
 	}
@@ -109,6 +114,7 @@ static int run_machine(struct machine_config *config, enum machine_exit *how, st
 	signals.poll.ready = signals_ready;
 	loop_poll_start(machine_loop(signals.machine), &signals.poll);
 	ret = machine_run(signals.machine, how, err);
+	metrics_file_finish(&metrics);
 	control_destroy(control);
 	machine_destroy(signals.machine);
 	return ret;

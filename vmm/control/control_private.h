@@ -105,6 +105,7 @@ void serve_disk_resize(struct rpc_call *call);
 void serve_disk_limit(struct rpc_call *call);
 void serve_net_list(struct rpc_call *call);
 void serve_net_limit(struct rpc_call *call);
+void serve_metrics_get(struct rpc_call *call);
 
 json_t *control_describe_devices(struct machine *machine);
 

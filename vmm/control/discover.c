@@ -83,11 +83,12 @@ json_t *control_describe_methods(void)
 	json_t *methods = json_array();
 
 	for (const struct rpc_method *m = control_methods; m->name; m++)
-		json_array_append_new(methods,
-			json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:s, s:{s:s}}}", "name", m->name,
-				"summary", m->summary, "paramStructure", "by-name", "params",
-				describe_params(m->params), "result", "name", "result",
-				"description", m->result, "schema", "type", "object"));
+		json_array_append_new(
+			methods, json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:s, s:{s:s}}}", "name",
+					 m->name, "summary", m->summary, "paramStructure",
+					 "by-name", "params", describe_params(m->params), "result",
+					 "name", "result", "description", m->result, "schema",
+					 "type", *m->result == '{' ? "object" : "string"));
 	return json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o}, s:o}", "openrpc", "1.2.6", "info",
 		"title", "Bulkhead", "version", BULKHEAD_VERSION, "methods", methods, "components",
 		"errors", describe_errors(), "x-events", describe_events());

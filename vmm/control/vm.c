@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The methods vm.*: what the machine is, and its state.
+ * The methods vm.*: what the machine is, does, and its state.
  *
  * A call that asks for a state (a reset done, the guest shut down) is answered when the machine has come
  * to it, by the machine's own account, or when its time is up; it never blocks anybody meanwhile. What ends
  * the machine ends every such wait first.
  */
 #include "vmm/control/control_private.h"
+
+#include "vmm/machine/metrics.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -42,6 +44,13 @@ void serve_vm_info(struct rpc_call *call)
 				"version", BULKHEAD_VERSION, "pid", (int)getpid(), "config",
 				schema_dump(machine_config_schema, config), "devices",
 				control_describe_devices(machine)));
+}
+
+void serve_metrics_get(struct rpc_call *call)
+{
+	_cleanup_free_ char *text = metrics_text(control_of(call)->machine);
+
+	rpc_reply(call, text ? json_string(text) : NULL);
 }
 
 void serve_vm_start(struct rpc_call *call)

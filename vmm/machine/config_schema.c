@@ -379,7 +379,6 @@ const struct schema machine_config_schema[] = {
 	{.name = "metrics-file",
 		.type = SCHEMA_PATH,
 		MACHINE(metrics_file),
-		.absent = true,
 		.max = PATH_LENGTH_MAX,
 		.placeholder = "FILE",
 		.fallback = "none",

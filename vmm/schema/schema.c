@@ -401,8 +401,6 @@ static int fill_one(const struct schema *s, const json_t *value, void *target, c
 {
 	void *field = (char *)target + s->offset;
 
-	if (s->absent)
-		return error_set(err, ERROR_BAD_REQUEST, "%s: not available in this version", path);
 	switch (s->type) {
 	case SCHEMA_BOOL:
 		return fill_bool(s, value, field, path, err);

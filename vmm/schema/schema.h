@@ -63,7 +63,6 @@ struct schema {
 	bool required;
 	bool joins; /* as a flag given again: the texts are joined by a space; otherwise the last one wins */
 	bool flag_only; /* a flag that is no key: handled by the caller */
-	bool absent;	/* part of the interface, but not built in this version: refused in words */
 	uint64_t min, max;
 	size_t offset, size; /* where the value goes, and its size (LIST: of one element) */
 	size_t extra;	     /* LIST: the unsigned that counts the elements; CHOICE: `rest` */

@@ -105,7 +105,7 @@ json_t *schema_dump(const struct schema *table, const void *target)
 	json_t *object = json_object();
 
 	for (const struct schema *s = table; object && s->name; s++) {
-		json_t *value = s->flag_only || s->absent ? NULL : dump_one(s, target);
+		json_t *value = s->flag_only ? NULL : dump_one(s, target);
 
 		if (value)
 			json_object_set_new(object, s->name, value);

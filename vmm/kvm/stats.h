@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * KVM's own counters of a VM or vCPU, in the self-describing binary form of KVM_GET_STATS_FD (KVM API §4.133, Linux 5.14).
+ * They count what never reaches us: exits that KVM answered, halts, injected interrupts.
+ */
+#pragma once
+
+#include <stdint.h>
+
+/*
+ * Call `take` for each single-valued counter of the VM or vCPU with descriptor `fd`. Returns 0, or a negative errno: -ENOTTY or
+ * -EINVAL where this KVM has none. Any thread.
+ */
+int kvm_stats_read(
+	int fd, void (*take)(void *owner, const char *name, uint64_t value), void *owner);
