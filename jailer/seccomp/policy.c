@@ -103,7 +103,8 @@ const struct policy_rule policy_rules[] = {
 
 	/* The main thread only. */
 	{"ftruncate", POLICY_MAIN, ANY, "growing a disk's file"},
-	{"openat", POLICY_MAIN, ANY, "reading kernel and initrd again at a reset, the metrics file"},
+	{"openat", POLICY_MAIN, ANY,
+		"reading kernel and initrd again at a reset, the metrics file"},
 	{"rename", POLICY_MAIN, ANY, "the metrics file"},
 	{"statx", POLICY_MAIN, ANY, "the same"},
 	{"unlink", POLICY_MAIN, ANY, "removing our sockets at the end"},
