@@ -218,7 +218,7 @@ static int refuse_shrinking(
 int blk_resize(struct virtio_device *dev, uint64_t *size, struct error *err)
 {
 	struct blk *blk = blk_of(dev);
-	uint64_t now, before = blk_size(dev);
+	uint64_t before = blk_size(dev), now = before;
 	int ret = 0;
 
 	if (*size && *size < before)
