@@ -75,6 +75,10 @@ int events_open(const sigset_t *signals, void (*caught)(int signal, int value), 
 	sigset_t all = *signals;
 
 	sigaddset(&all, SIGCHLD);
+	/* Whoever started us may have ignored some (a shell's background job: SIGINT), and those would never come. */
+	for (int i = 1; i < SIGRTMIN; i++)
+		if (sigismember(&all, i) == 1)
+			signal(i, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &all, NULL) < 0)
 		return error_errno(err, errno, "cannot block signals");
@@ -100,7 +104,9 @@ void events_leave(void)
 	signal_event.mask = 0;
 	timers = NULL;
 	children = NULL;
-	signal(SIGPIPE, SIG_DFL);
+	/* A command gets what a login would give it: a shell, say, cannot trap what was ignored when it began. */
+	for (int i = 1; i < SIGRTMIN; i++)
+		signal(i, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -98,6 +98,8 @@ class Guest:
             self.cgroup = make_cgroup(f"bulkhead-agent-test-{os.getpid()}")
         if self.cgroup:
             command = ["sh", "-c", 'echo 0 > "$0/cgroup.procs"; exec "$@"', self.cgroup, *command]
+        # As a shell's background job is started: what the agent starts must not inherit it.
+        command = ["env", "--ignore-signal=INT,QUIT,HUP", *command]
         with open(f"{self.root}/log/agent", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for("the agent's socket", lambda: self.answers() or self.process.poll() is not None)
