@@ -43,9 +43,9 @@ class Disks:
 class VM(monitor.VM):
     def __init__(self, env, disks, cpus=2, memory="1G", append=""):
         super().__init__(env)
-        self.vsock, self.console = self.path("vsock"), self.path("console")
+        self.vsock, self.console, self.control = self.path("vsock"), self.path("console"), self.path("control")
         self.command += ["--kernel", f"{env.made}/docker/vmlinux", "--cpus", str(cpus), "--memory", memory, *disks,
-                         "--net", f"tap={TAP}", "--vsock", f"cid=3,socket={self.vsock}", "--console", f"file:{self.console}",
+                         "--net", f"tap={TAP}", "--vsock", f"cid=3,socket={self.vsock}", "--console", f"file:{self.console}", "--control", self.control,
                          "--append", f"quiet bulkhead.ip={GUEST}/24 bulkhead.gateway={HOST} {append}"]
 
     def tail(self):

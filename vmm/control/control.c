@@ -124,6 +124,7 @@ void control_destroy(struct control *control)
 	waiters_release(control);
 	while (control->connections)
 		connection_finish(control->connections, deadline);
+	guest_calls_release(control);
 	events_release(&control->events);
 	unix_listener_close(&control->listener);
 	free(control);

@@ -66,6 +66,7 @@ struct control {
 	unsigned connection_count;
 	struct events events;
 	struct waiter *waiters;
+	struct guest_call *guest_calls;
 };
 
 /* ---- connection.c ---- */
@@ -106,6 +107,13 @@ void serve_disk_limit(struct rpc_call *call);
 void serve_net_list(struct rpc_call *call);
 void serve_net_limit(struct rpc_call *call);
 void serve_metrics_get(struct rpc_call *call);
+void serve_guest_ping(struct rpc_call *call);
+void serve_guest_info(struct rpc_call *call);
+void serve_guest_exec(struct rpc_call *call);
+void serve_guest_freeze(struct rpc_call *call);
+void serve_guest_thaw(struct rpc_call *call);
+/* At the end, when every call has been cancelled and the loop turns no more. */
+void guest_calls_release(struct control *control);
 
 json_t *control_describe_devices(struct machine *machine);
 
@@ -116,6 +124,17 @@ void waiters_state_changed(
 void waiters_release(struct control *control);
 
 /* Parameters, as methods.c stores them. */
+struct exec_params {
+	struct schema_texts argv, env;
+	char *cwd, *user, *input;
+	unsigned timeout_ms;
+};
+
+struct freeze_params {
+	struct schema_texts paths;
+	unsigned timeout_ms;
+};
+
 struct subscribe_params {
 	struct schema_texts types;
 	uint64_t since;

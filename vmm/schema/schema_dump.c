@@ -28,6 +28,15 @@ static json_t *dump_text(const char *text)
 	return text ? json_string(text) : NULL;
 }
 
+static json_t *dump_texts(const struct schema_texts *texts)
+{
+	json_t *list = texts->items ? json_array() : NULL;
+
+	for (unsigned i = 0; list && i < texts->count; i++)
+		json_array_append_new(list, json_string(texts->items[i]));
+	return list;
+}
+
 static json_t *dump_mac(const uint8_t mac[6])
 {
 	static const uint8_t none[6];
@@ -93,9 +102,10 @@ static json_t *dump_one(const struct schema *s, const void *target)
 		return is_given(s->members, target) ? schema_dump(s->members, target) : NULL;
 	case SCHEMA_LIST:
 		return dump_list(s, target);
-	case SCHEMA_BYTES:
 	case SCHEMA_TEXTS:
-		break; /* parameters of calls: nobody asks for them back */
+		return dump_texts(field);
+	case SCHEMA_BYTES:
+		break; /* nobody asks for them back */
 	}
 	return NULL;
 }
