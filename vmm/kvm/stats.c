@@ -3,8 +3,7 @@
  * Reading KVM's binary counters. See stats.h.
  *
  * The file begins with a header, which says where an array of descriptors and the block of values are; a descriptor
- * has a fixed part, and a name as long as the header says. Descriptors do not change while the file is open, but it
- * is opened for each reading: a machine has one for each vCPU, and a reset makes all of them anew.
+ * has a fixed part, and a name as long as the header says.
  */
 #include "vmm/kvm/stats.h"
 
@@ -14,7 +13,6 @@
 #include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define STATS_MAX 4096 /* far more than there are: a bound for what is allocated */
@@ -51,15 +49,12 @@ static int read_values(int fd, const struct kvm_stats_header *header, char *desc
 
 int kvm_stats_read(int fd, void (*take)(void *owner, const char *name, uint64_t value), void *owner)
 {
-	_cleanup_close_ int stats = ioctl(fd, KVM_GET_STATS_FD, 0);
 	_cleanup_free_ char *descs = NULL;
 	struct kvm_stats_header header;
 	size_t size;
 	int ret;
 
-	if (stats < 0)
-		return -errno;
-	ret = read_at(stats, &header, sizeof(header), 0);
+	ret = read_at(fd, &header, sizeof(header), 0);
 	if (ret < 0)
 		return ret;
 	if (!header.name_size || header.name_size > KIB(4) || header.num_desc > STATS_MAX)
@@ -68,6 +63,6 @@ int kvm_stats_read(int fd, void (*take)(void *owner, const char *name, uint64_t 
 	descs = malloc(size);
 	if (!descs)
 		return -ENOMEM;
-	ret = read_at(stats, descs, size, header.desc_offset);
-	return ret < 0 ? ret : read_values(stats, &header, descs, take, owner);
+	ret = read_at(fd, descs, size, header.desc_offset);
+	return ret < 0 ? ret : read_values(fd, &header, descs, take, owner);
 }

@@ -8,8 +8,9 @@
 #include <stdint.h>
 
 /*
- * Call `take` for each single-valued counter of the VM or vCPU with descriptor `fd`. Returns 0, or a negative errno: -ENOTTY or
- * -EINVAL where this KVM has none. Any thread.
+ * Call `take` for each single-valued counter of `fd`, what KVM_GET_STATS_FD of a VM or vCPU returned. Returns 0, or a negative
+ * errno. Any thread, whether the vCPU runs or not; but that ioctl of a vCPU waits as long as its thread is in KVM_RUN, which
+ * may be for ever: it is for whoever makes the vCPU.
  */
 int kvm_stats_read(
 	int fd, void (*take)(void *owner, const char *name, uint64_t value), void *owner);

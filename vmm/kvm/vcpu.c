@@ -60,6 +60,7 @@ int vcpu_add(struct vcpu_group *group, const struct vcpu_ops *ops, void *owner, 
 	vcpu->ops = ops;
 	vcpu->owner = owner;
 	vcpu->group = group;
+	vcpu->stats_fd = ioctl(fd, KVM_GET_STATS_FD, 0);
 	vcpu->fd = steal_fd(&fd);
 	group->vcpus[group->count++] = steal_ptr(&vcpu);
 	return 0;
@@ -298,6 +299,7 @@ void vcpus_destroy(struct vcpu_group *group)
 		if (vcpu->started)
 			pthread_join(vcpu->thread, NULL);
 		munmap(vcpu->run, (size_t)group->vm->vcpu_mmap_size);
+		cleanup_close(&vcpu->stats_fd);
 		close(vcpu->fd);
 		free(vcpu);
 	}

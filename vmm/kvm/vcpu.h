@@ -50,7 +50,8 @@ struct vcpu_counters {
 struct vcpu {
 	struct vm *vm;
 	unsigned index; /* also the APIC id */
-	int fd;
+	int fd;		/* KVM_RUN holds it: any other ioctl waits until the thread comes back */
+	int stats_fd;	/* for kvm_stats_read(); -1: this KVM has none */
 	struct kvm_run *run;
 	const struct vcpu_ops *ops;
 	void *owner;

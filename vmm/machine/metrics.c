@@ -115,7 +115,7 @@ static void print_vcpus(FILE *to, struct machine *m)
 	for (unsigned i = 0; i < m->vcpus.count; i++) {
 		const struct vcpu *vcpu = m->vcpus.vcpus[i];
 
-		kvm_stats_read(vcpu->fd, take_stat, &sums);
+		kvm_stats_read(vcpu->stats_fd, take_stat, &sums);
 		sums.to_us += atomic_load_explicit(&vcpu->counters.exits, memory_order_relaxed);
 	}
 	single(to, "vcpu_exits_total", "counter",
