@@ -174,7 +174,8 @@ static void connection_write(struct rpc_peer *peer, const char *bytes, size_t si
 	}
 	memcpy(c->out + c->used, bytes, size);
 	c->used += size;
-	c->peer.blocked = c->used >= CONTROL_OUT_HIGH;
+	if (c->used >= CONTROL_OUT_HIGH)
+		c->peer.blocked = true; /* until all of it is sent: only the pump goes on with what waits */
 	pump_later(c);
 }
 

@@ -101,9 +101,14 @@ void serve_vm_kill(struct rpc_call *call)
 
 /* ---- waiting for a state ---- */
 
+/* Its answer follows. */
 static void waiter_free(struct waiter *waiter)
 {
 	struct waiter **at = &waiter->control->waiters;
+
+	/* Else the client's next line would be served from within the answer, in the midst of whatever changed the state. */
+	if (waiter->call->peer)
+		waiter->call->peer->blocked = true;
 
 	while (*at != waiter)
 		at = &(*at)->next;
