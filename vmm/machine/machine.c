@@ -220,14 +220,17 @@ static void devices_reset(void *owner)
 
 	power_off(m);
 	m->resetting = false;
+	if (m->ended)
+		return; /* the loop turns once more for the devices' end, but no guest runs any more */
 	/* What the guest asked for while it was being reset, it no longer wants; an end stays an end. */
 	if (atomic_load(&m->request) <= MACHINE_REQUEST_RESET)
 		atomic_store(&m->request, MACHINE_REQUEST_NONE);
 	machine_resume(m);
-	if (power_on(m, &m->failure) < 0)
-		machine_request(m, MACHINE_REQUEST_FAIL);
-	else
-		log_info("the guest was reset");
+	if (power_on(m, &m->failure) < 0) {
+		machine_request(m, MACHINE_REQUEST_FAIL); /* the next state is the end */
+		return;
+	}
+	log_info("the guest was reset");
 	machine_tell_state(m);
 }
 
@@ -237,6 +240,8 @@ static void act(struct loop_job *job)
 	enum machine_request request;
 
 	atomic_store(&m->request_posted, false);
+	if (m->ended)
+		return; /* it was told how, and that stays */
 	request = (enum machine_request)atomic_load(&m->request);
 	switch (request) {
 	case MACHINE_REQUEST_NONE:

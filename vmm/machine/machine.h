@@ -45,7 +45,7 @@ enum machine_request {
 	MACHINE_REQUEST_FAIL,
 };
 
-/* Told of every change of state, on the main thread. Embed it; it must outlive the machine. */
+/* Told of every change of state, on the main thread. Embed it. */
 struct machine_observer {
 	struct machine_observer *next;
 	/* `how` says more where the state is MACHINE_ENDED. */
@@ -77,6 +77,7 @@ enum machine_state machine_state(const struct machine *machine);
 const char *machine_state_name(enum machine_state state);
 const char *machine_exit_name(enum machine_exit how);
 void machine_observe(struct machine *machine, struct machine_observer *observer);
+void machine_unobserve(struct machine *machine, struct machine_observer *observer);
 
 /* As it is now: what was changed since the start is in it. */
 struct machine_config *machine_config(const struct machine *machine);

@@ -45,6 +45,15 @@ void machine_observe(struct machine *m, struct machine_observer *observer)
 	m->observers = observer;
 }
 
+void machine_unobserve(struct machine *m, struct machine_observer *observer)
+{
+	struct machine_observer **at = &m->observers;
+
+	while (*at != observer)
+		at = &(*at)->next;
+	*at = observer->next;
+}
+
 void machine_tell_state(struct machine *m)
 {
 	for (struct machine_observer *o = m->observers; o; o = o->next)
