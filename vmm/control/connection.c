@@ -16,7 +16,8 @@
 #include <sys/socket.h>
 
 #define READ_SIZE  KIB(64)
-#define READS_ONCE 8 /* of one client, before others have their turn */
+#define READS_ONCE 8	      /* of one client, before others have their turn ... */
+#define TURN_NS	   2000000ull /* ... as after calls that took so long */
 
 static void connection_free(struct connection *c)
 {
@@ -88,7 +89,8 @@ static bool receive_some(struct connection *c)
 
 static void pump_later(struct connection *c)
 {
-	if (!c->broken)
+	/* Not from within the pump, which would run for ever in this one round: it sees to what is left itself. */
+	if (!c->broken && !c->pumping)
 		loop_defer(c->control->loop, &c->pump);
 }
 
@@ -96,6 +98,7 @@ static void move_bytes(struct connection *c)
 {
 	unsigned reads = 0;
 
+	c->turn_end_ns = now_ns() + TURN_NS;
 	if (!send_waiting(c)) {
 		connection_break(c);
 		return;
@@ -110,8 +113,8 @@ static void move_bytes(struct connection *c)
 	if (!c->broken && !send_waiting(c))
 		connection_break(c);
 	if (c->peer.blocked && c->used == c->sent && !c->broken)
-		loop_timer_set(
-			c->control->loop, &c->again, now_ns()); /* all of it is sent already */
+		loop_timer_set(c->control->loop, &c->again,
+			now_ns()); /* all of it is sent already, or its turn is over */
 	/* A half-closed client is served to the end: `echo … | socat` closes its side and waits for answers. */
 	if (!c->broken && c->eof && !c->peer.call_count && c->sent == c->used && !c->events)
 		connection_break(c);
@@ -175,13 +178,18 @@ static void connection_write(struct rpc_peer *peer, const char *bytes, size_t si
 	memcpy(c->out + c->used, bytes, size);
 	c->used += size;
 	if (c->used >= CONTROL_OUT_HIGH)
-		c->peer.blocked = true; /* until all of it is sent: only the pump goes on with what waits */
+		c->peer.blocked =
+			true; /* until all of it is sent: only the pump goes on with what waits */
 	pump_later(c);
 }
 
 static void answered(struct rpc_peer *peer)
 {
-	pump_later(peer->user);
+	struct connection *c = peer->user;
+
+	if (now_ns() >= c->turn_end_ns)
+		peer->blocked = true; /* it has sent many requests at once: others first */
+	pump_later(c);
 }
 
 void connection_open(struct control *control, int fd)

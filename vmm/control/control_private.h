@@ -39,6 +39,7 @@ struct connection {
 	int fd;
 	char *out; /* `sent` to `used` wait */
 	size_t used, sent, room;
+	uint64_t turn_end_ns; /* from then on it waits for its next turn */
 	bool eof, broken;
 	bool pumping, dead; /* dead: nothing but the pump may still touch it */
 	unsigned events;    /* bit n: is sent events of type n */
