@@ -115,6 +115,8 @@ static void move_bytes(struct connection *c)
 	if (c->peer.blocked && c->used == c->sent && !c->broken)
 		loop_timer_set(c->control->loop, &c->again,
 			now_ns()); /* all of it is sent already, or its turn is over */
+	if (!c->broken && c->gone && (c->eof || c->peer.call_count))
+		connection_break(c);
 	/* A half-closed client is served to the end: `echo … | socat` closes its side and waits for answers. */
 	if (!c->broken && c->eof && !c->peer.call_count && c->sent == c->used && !c->events)
 		connection_break(c);
@@ -141,7 +143,10 @@ static void ready(struct loop_poll *poll, uint32_t revents)
 {
 	struct connection *c = container_of(poll, struct connection, poll);
 
+	/* What it sent before it went is carried out still, unless it did not even take its answers. */
 	if (revents & (POLLERR | POLLHUP))
+		c->gone = true;
+	if (c->gone && c->sent < c->used)
 		connection_break(c);
 	else
 		pump_later(c);
@@ -153,7 +158,7 @@ static void connection_write(struct rpc_peer *peer, const char *bytes, size_t si
 	size_t room = c->room ? c->room : KIB(4);
 	char *larger;
 
-	if (c->broken)
+	if (c->broken || c->gone)
 		return;
 	if (c->sent) {
 		memmove(c->out, c->out + c->sent, c->used - c->sent);
@@ -221,13 +226,13 @@ void connection_open(struct control *control, int fd)
 
 void connection_finish(struct connection *c, uint64_t deadline_ns)
 {
-	if (!c->broken) {
-		rpc_peer_close(&c->peer);
-		while (send_waiting(c) && c->sent < c->used && now_ns() < deadline_ns) {
-			struct pollfd wait = {.fd = c->fd, .events = POLLOUT};
+	uint64_t now = now_ns();
 
-			poll(&wait, 1, (int)((deadline_ns - now_ns()) / 1000000 + 1));
-		}
+	while (!c->broken && send_waiting(c) && c->sent < c->used && now < deadline_ns) {
+		struct pollfd wait = {.fd = c->fd, .events = POLLOUT};
+
+		poll(&wait, 1, (int)((deadline_ns - now) / 1000000 + 1));
+		now = now_ns();
 	}
-	connection_free(c);
+	connection_break(c);
 }

@@ -12,6 +12,7 @@
 #define BACKLOG		512
 #define ACCEPT_PAUSE_NS 200000000ull
 #define FINISH_NS	1000000000ull
+#define FINISH_LOOK_NS	1000000ull
 
 /* A client that may not come in learns why before it is closed. */
 static void turn_away(int fd, enum error_kind kind, const char *why)
@@ -111,21 +112,63 @@ int control_create(
 	control->accepting.events = POLLIN;
 	control->accepting.ready = accept_ready;
 	loop_poll_start(control->loop, &control->accepting);
+	control->accepts = true;
 	*out = control;
 	return 0;
+}
+
+static void accepting_stopped(struct loop_poll *poll)
+{
+	container_of(poll, struct control, accepting)->accepts = false;
+}
+
+static bool is_held(const struct control *control)
+{
+	return control->connections || control->guest_calls || control->accepts;
+}
+
+static void look_whether_held(struct loop_timer *timer)
+{
+	struct control *control = container_of(timer, struct control, finishing);
+
+	if (is_held(control) && now_ns() < control->finish_by_ns)
+		loop_timer_set(control->loop, timer, now_ns() + FINISH_LOOK_NS);
+	else
+		loop_stop(control->loop);
+}
+
+/* The devices turn this loop once more for their own end: nothing of ours may be in it then. */
+static int leave_loop(struct control *control)
+{
+	struct error err;
+	int ret = 0;
+
+	loop_timer_clear(control->loop, &control->accept_again);
+	loop_poll_stop(&control->accepting, accepting_stopped);
+	control->finish_by_ns = now_ns() + FINISH_NS;
+	control->finishing.fire = look_whether_held;
+	while (ret == 0 && is_held(control) && now_ns() < control->finish_by_ns) {
+		loop_timer_set(control->loop, &control->finishing, now_ns());
+		ret = loop_run(control->loop, &err);
+	}
+	loop_timer_clear(control->loop, &control->finishing);
+	return ret < 0 || is_held(control) ? -EBUSY : 0;
 }
 
 void control_destroy(struct control *control)
 {
 	uint64_t deadline = now_ns() + FINISH_NS;
+	bool left;
 
 	if (!control)
 		return;
 	waiters_release(control);
-	while (control->connections)
-		connection_finish(control->connections, deadline);
-	guest_calls_release(control);
-	events_release(&control->events);
+	for (struct connection *c = control->connections; c; c = c->next)
+		connection_finish(c, deadline);
+	left = leave_loop(control) == 0;
+	machine_unobserve(control->machine, &control->observer);
 	unix_listener_close(&control->listener);
-	free(control);
+	events_release(&control->events);
+	if (left)
+		free(control); /* else the kernel may still speak of it, and the process ends anyway */
 }

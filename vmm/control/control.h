@@ -28,5 +28,5 @@ struct control;
 int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err);
 
-/* After machine_run(). What was answered is sent before it returns, for a second at the most. NULL is accepted. */
+/* After machine_run(), before machine_destroy(). It turns the main loop for a moment. What was answered is sent before it returns, for a second at the most. NULL is accepted. */
 void control_destroy(struct control *control);

@@ -41,6 +41,7 @@ struct connection {
 	size_t used, sent, room;
 	uint64_t turn_end_ns; /* from then on it waits for its next turn */
 	bool eof, broken;
+	bool gone;	    /* nobody reads any more */
 	bool pumping, dead; /* dead: nothing but the pump may still touch it */
 	unsigned events;    /* bit n: is sent events of type n */
 };
@@ -62,6 +63,9 @@ struct control {
 	struct unix_listener listener;
 	struct loop_poll accepting;
 	struct loop_timer accept_again;
+	bool accepts; /* the kernel holds the poll */
+	struct loop_timer finishing;
+	uint64_t finish_by_ns;
 	struct machine_observer observer;
 	struct connection *connections;
 	unsigned connection_count;
@@ -74,7 +78,7 @@ struct control {
 
 /* Takes the descriptor over. */
 void connection_open(struct control *control, int fd);
-/* At the end, when the loop turns no more: send what waits until `deadline_ns`, and free it. */
+/* At the end: send what waits until `deadline_ns`, and let it go; the loop's next rounds free it. */
 void connection_finish(struct connection *connection, uint64_t deadline_ns);
 
 static inline struct control *control_of(const struct rpc_call *call)
@@ -113,8 +117,6 @@ void serve_guest_info(struct rpc_call *call);
 void serve_guest_exec(struct rpc_call *call);
 void serve_guest_freeze(struct rpc_call *call);
 void serve_guest_thaw(struct rpc_call *call);
-/* At the end, when every call has been cancelled and the loop turns no more. */
-void guest_calls_release(struct control *control);
 
 json_t *control_describe_devices(struct machine *machine);
 

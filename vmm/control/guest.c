@@ -343,9 +343,3 @@ void serve_guest_thaw(struct rpc_call *call)
 {
 	ask_agent(call, 60000);
 }
-
-void guest_calls_release(struct control *control)
-{
-	while (control->guest_calls)
-		guest_call_free(control->guest_calls);
-}

@@ -322,6 +322,9 @@ void metrics_file_finish(struct metrics_file *file)
 {
 	struct error err;
 
-	if (file->machine && write_file(file, &err))
+	if (!file->machine)
+		return;
+	loop_timer_clear(machine_loop(file->machine), &file->timer);
+	if (write_file(file, &err))
 		log_warn("%s", err.text);
 }
