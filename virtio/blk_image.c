@@ -166,7 +166,12 @@ int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *e
 		return error_set(err, ERROR_WRONG_STATE,
 			"a volume is resized where it was made (lvextend); then ask without a size");
 	/* Not longer than it is already: another program may have grown it meanwhile. */
-	if (lseek(image->fd, 0, SEEK_END) < (off_t)size && ftruncate(image->fd, (off_t)size) < 0)
+	if (lseek(image->fd, 0, SEEK_END) >= (off_t)size)
+		return 0;
+	if (image->readonly)
+		return error_set(err, ERROR_WRONG_STATE,
+			"it is read-only here (grow its file by other means; then ask without a size)");
+	if (ftruncate(image->fd, (off_t)size) < 0)
 		return error_errno(err, errno, "its file cannot grow to %" PRIu64 " bytes", size);
 	return 0;
 }

@@ -106,6 +106,7 @@ const struct policy_rule policy_rules[] = {
 	{"openat", POLICY_MAIN, ANY,
 		"reading kernel and initrd again at a reset, the metrics file"},
 	{"rename", POLICY_MAIN, ANY, "the metrics file"},
+	{"renameat", POLICY_MAIN, ANY, "the metrics file, where there is no rename"},
 	{"statx", POLICY_MAIN, ANY, "the same"},
 	{"unlink", POLICY_MAIN, ANY, "removing our sockets at the end"},
 	{"unlinkat", POLICY_MAIN, ANY, "removing our sockets at the end"},

@@ -67,6 +67,7 @@ static int signals_open(int *fd, struct error *err)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN); /* a console or vsock peer that went away is an EPIPE */
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an EFBIG */
 	*fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return *fd < 0 ? error_errno(err, errno, "cannot make a signal descriptor") : 0;
 }

@@ -76,6 +76,8 @@ void serve_events_subscribe(struct rpc_call *call)
 		rpc_fail(call, &err);
 		return;
 	}
+	if (from > events->last + 1)
+		from = 1; /* what it has seen was another VM on this socket */
 	if (from < first_kept(events))
 		from = first_kept(events);
 	c->events = mask;

@@ -23,7 +23,7 @@ static const struct schema subscribe_params[] = {
 		.size = sizeof(uint64_t),
 		.max = SINCE_MAX,
 		.fallback = "none of the past",
-		.help = "the number of the last event that was seen: later ones that are still kept are sent first"},
+		.help = "the number of the last event that was seen: later ones that are still kept are sent first; all of them where that number has not been reached"},
 	{.name = NULL},
 };
 
