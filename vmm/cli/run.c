@@ -101,10 +101,11 @@ static int run_machine(struct machine_config *config, enum machine_exit *how, st
 
 	if (!ret)
 		ret = machine_create(config, &signals.machine, err);
-	if (!ret && config->control)
-		ret = control_create(signals.machine, config->control, &control, err);
 	if (!ret && config->metrics_file)
 		ret = metrics_file_start(&metrics, signals.machine, config->metrics_file, err);
+	/* Last: who can connect finds everything else there. */
+	if (!ret && config->control)
+		ret = control_create(signals.machine, config->control, &control, err);
 	if (ret) {
 		control_destroy(control);
 		machine_destroy(signals.machine);
