@@ -84,6 +84,7 @@ class VM(monitor.VM):
 
     def run(self, *argv, status=0):
         """A command in the guest: its output, both streams, when it ended as it should."""
+        # A lost rig leaves nothing else to see what it was at; and it is told from a slow one by its silence.
         print(time.strftime("%T"), *argv, file=sys.stderr, flush=True)
         with self.agent(300) as agent:
             result = agent.run(*argv)

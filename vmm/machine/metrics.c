@@ -143,123 +143,99 @@ static void print_vcpus(FILE *to, struct machine *m)
 
 /* ---- devices ---- */
 
-/* One row of a family for each device of a type: `write` prints its series, labelled with the id. */
-static void for_each(FILE *to, struct machine *m, uint16_t type,
-	void (*write)(FILE *to, struct virtio_device *dev))
+#define FIGURES_MAX 12
+
+/* One figure of a device. Those of one family stand together; the first has the family's name, type and help. */
+struct figure {
+	const char *family, *type, *help;
+	const char *label; /* beside the device's id, such as ,kind="read" */
+};
+
+static void print_devices(FILE *to, struct machine *m, uint16_t type, const char *what,
+	const struct figure *figures, unsigned count,
+	void (*gather)(struct virtio_device *dev, uint64_t *values))
 {
+	uint64_t values[MACHINE_DEVICES_MAX][FIGURES_MAX];
+	const char *ids[MACHINE_DEVICES_MAX];
+	unsigned devices = 0;
+
 	for (unsigned i = 0; i < m->devices.count; i++) {
 		struct virtio_device *dev = virtio_pci_device(m->devices.virtio[i]);
 
-		if (dev->ops->id == type)
-			write(to, dev);
+		if (dev->ops->id != type)
+			continue;
+		ids[devices] = dev->id;
+		gather(dev, values[devices++]);
+	}
+	for (unsigned first = 0, end; first < count; first = end) {
+		const struct figure *f = &figures[first];
+
+		for (end = first + 1; end < count && !figures[end].family; end++)
+			;
+		family(to, f->family, f->type, f->help);
+		for (unsigned d = 0; d < devices; d++)
+			for (unsigned i = first; i < end; i++)
+				fprintf(to, "bulkhead_%s{%s=\"%s\"%s} %" PRIu64 "\n", f->family,
+					what, ids[d], figures[i].label, values[d][i]);
 	}
 }
 
-static void write_disk_requests(FILE *to, struct virtio_device *dev)
+static void gather_disk(struct virtio_device *dev, uint64_t *values)
 {
-	static const struct {
-		enum blk_counter counter;
-		const char *kind;
-	} rows[] = {{BLK_READS, "read"}, {BLK_WRITES, "write"}, {BLK_FLUSHES, "flush"},
-		{BLK_DISCARDS, "discard"}, {BLK_ZEROES, "zero"}};
+	static const enum blk_counter order[] = {BLK_READS, BLK_WRITES, BLK_FLUSHES, BLK_DISCARDS,
+		BLK_ZEROES, BLK_READ_BYTES, BLK_WRITTEN_BYTES, BLK_ERRORS, BLK_PARKED};
 	uint64_t counters[BLK_COUNTERS];
 
 	blk_get_counters(dev, counters);
-	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		fprintf(to, "bulkhead_disk_requests_total{disk=\"%s\",kind=\"%s\"} %" PRIu64 "\n",
-			dev->id, rows[i].kind, counters[rows[i].counter]);
-}
-
-static void write_disk_bytes(FILE *to, struct virtio_device *dev)
-{
-	uint64_t counters[BLK_COUNTERS];
-
-	blk_get_counters(dev, counters);
-	fprintf(to,
-		"bulkhead_disk_bytes_total{disk=\"%s\",kind=\"read\"} %" PRIu64 "\n"
-		"bulkhead_disk_bytes_total{disk=\"%s\",kind=\"write\"} %" PRIu64 "\n",
-		dev->id, counters[BLK_READ_BYTES], dev->id, counters[BLK_WRITTEN_BYTES]);
-}
-
-static void write_disk_errors(FILE *to, struct virtio_device *dev)
-{
-	uint64_t counters[BLK_COUNTERS];
-
-	blk_get_counters(dev, counters);
-	fprintf(to, "bulkhead_disk_errors_total{disk=\"%s\"} %" PRIu64 "\n", dev->id,
-		counters[BLK_ERRORS]);
-}
-
-static void write_disk_limited(FILE *to, struct virtio_device *dev)
-{
-	uint64_t counters[BLK_COUNTERS];
-
-	blk_get_counters(dev, counters);
-	fprintf(to, "bulkhead_disk_limited_total{disk=\"%s\"} %" PRIu64 "\n", dev->id,
-		counters[BLK_PARKED]);
-}
-
-static void write_disk_size(FILE *to, struct virtio_device *dev)
-{
-	fprintf(to, "bulkhead_disk_size_bytes{disk=\"%s\"} %" PRIu64 "\n", dev->id, blk_size(dev));
+	for (unsigned i = 0; i < ARRAY_SIZE(order); i++)
+		values[i] = counters[order[i]];
+	values[ARRAY_SIZE(order)] = blk_size(dev);
 }
 
 static void print_disks(FILE *to, struct machine *m)
 {
-	family(to, "disk_requests_total", "counter", "Requests that were begun, by kind.");
-	for_each(to, m, VIRTIO_ID_BLOCK, write_disk_requests);
-	family(to, "disk_bytes_total", "counter", "Bytes read and written.");
-	for_each(to, m, VIRTIO_ID_BLOCK, write_disk_bytes);
-	family(to, "disk_errors_total", "counter", "Requests that the guest saw fail.");
-	for_each(to, m, VIRTIO_ID_BLOCK, write_disk_errors);
-	family(to, "disk_limited_total", "counter", "Requests that the limits held back.");
-	for_each(to, m, VIRTIO_ID_BLOCK, write_disk_limited);
-	family(to, "disk_size_bytes", "gauge", "The disk's size.");
-	for_each(to, m, VIRTIO_ID_BLOCK, write_disk_size);
+	static const struct figure figures[] = {
+		{"disk_requests_total", "counter", "Requests that were begun, by kind.",
+			",kind=\"read\""},
+		{.label = ",kind=\"write\""},
+		{.label = ",kind=\"flush\""},
+		{.label = ",kind=\"discard\""},
+		{.label = ",kind=\"zero\""},
+		{"disk_bytes_total", "counter", "Bytes read and written.", ",kind=\"read\""},
+		{.label = ",kind=\"write\""},
+		{"disk_errors_total", "counter", "Requests that the guest saw fail.", ""},
+		{"disk_limited_total", "counter", "Requests that the limits held back.", ""},
+		{"disk_size_bytes", "gauge", "The disk's size.", ""},
+	};
+
+	print_devices(to, m, VIRTIO_ID_BLOCK, "disk", figures, ARRAY_SIZE(figures), gather_disk);
 }
 
-static void write_net_packets(FILE *to, struct virtio_device *dev)
+static void gather_net(struct virtio_device *dev, uint64_t *values)
 {
 	struct net_counters n;
 
 	net_get_counters(dev, &n);
-	fprintf(to,
-		"bulkhead_net_packets_total{net=\"%s\",way=\"in\"} %" PRIu64 "\n"
-		"bulkhead_net_packets_total{net=\"%s\",way=\"out\"} %" PRIu64 "\n",
-		dev->id, n.rx_packets, dev->id, n.tx_packets);
-}
-
-static void write_net_bytes(FILE *to, struct virtio_device *dev)
-{
-	struct net_counters n;
-
-	net_get_counters(dev, &n);
-	fprintf(to,
-		"bulkhead_net_bytes_total{net=\"%s\",way=\"in\"} %" PRIu64 "\n"
-		"bulkhead_net_bytes_total{net=\"%s\",way=\"out\"} %" PRIu64 "\n",
-		dev->id, n.rx_bytes, dev->id, n.tx_bytes);
-}
-
-static void write_net_dropped(FILE *to, struct virtio_device *dev)
-{
-	struct net_counters n;
-
-	net_get_counters(dev, &n);
-	fprintf(to,
-		"bulkhead_net_dropped_total{net=\"%s\",way=\"in\"} %" PRIu64 "\n"
-		"bulkhead_net_dropped_total{net=\"%s\",way=\"out\"} %" PRIu64 "\n",
-		dev->id, n.rx_dropped, dev->id, n.tx_dropped);
+	memcpy(values,
+		(uint64_t[]){n.rx_packets, n.tx_packets, n.rx_bytes, n.tx_bytes, n.rx_dropped,
+			n.tx_dropped},
+		6 * sizeof(*values));
 }
 
 static void print_nets(FILE *to, struct machine *m)
 {
-	family(to, "net_packets_total", "counter",
-		"Packets towards the guest (in) and from it (out); none with vhost.");
-	for_each(to, m, VIRTIO_ID_NET, write_net_packets);
-	family(to, "net_bytes_total", "counter", "Bytes of these packets.");
-	for_each(to, m, VIRTIO_ID_NET, write_net_bytes);
-	family(to, "net_dropped_total", "counter", "Packets that were dropped.");
-	for_each(to, m, VIRTIO_ID_NET, write_net_dropped);
+	static const struct figure figures[] = {
+		{"net_packets_total", "counter",
+			"Packets towards the guest (in) and from it (out); none with vhost.",
+			",way=\"in\""},
+		{.label = ",way=\"out\""},
+		{"net_bytes_total", "counter", "Bytes of these packets.", ",way=\"in\""},
+		{.label = ",way=\"out\""},
+		{"net_dropped_total", "counter", "Packets that were dropped.", ",way=\"in\""},
+		{.label = ",way=\"out\""},
+	};
+
+	print_devices(to, m, VIRTIO_ID_NET, "net", figures, ARRAY_SIZE(figures), gather_net);
 }
 
 char *metrics_text(struct machine *machine)
