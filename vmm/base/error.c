@@ -25,6 +25,7 @@ static const struct {
 	[ERROR_ALREADY_EXISTS] = {"already_exists", EEXIST},
 	[ERROR_NO_RESOURCE] = {"no_resource", ENOMEM},
 	[ERROR_GUEST_TIMEOUT] = {"guest_timeout", ETIMEDOUT},
+	[ERROR_GUEST_REFUSED] = {"guest_refused", EBUSY},
 	[ERROR_AGENT_ABSENT] = {"agent_absent", ENOTCONN},
 	[ERROR_IO] = {"io_error", EIO},
 	[ERROR_CORRUPT] = {"corrupt", EBADMSG},

@@ -86,6 +86,24 @@ static inline struct control *control_of(const struct rpc_call *call)
 	return ((struct connection *)call->peer->user)->control;
 }
 
+/* ---- guest.c ---- */
+
+/* Who asks the guest's agent something, beside a client. Embed it. */
+struct guest_asker {
+	struct guest_call *question; /* private: set while it is open */
+	/* Once. `result` is borrowed; NULL comes with an error: agent_absent where nobody answers. */
+	void (*answered)(struct guest_asker *asker, json_t *result, const struct error *err);
+};
+
+/*
+ * Ask the agent `method` with `params` (taken over), for what messages call `name`. The answer may come from within. The agent
+ * may take `within_ms` for it, and some seconds for the way.
+ */
+void ask_guest(struct control *control, struct guest_asker *asker, const char *name,
+	const char *method, json_t *params, unsigned within_ms);
+/* The answer is not wanted any more. */
+void stop_asking(struct guest_asker *asker);
+
 /* ---- events.c ---- */
 
 extern const char *const event_names[EVENT_TYPES + 1];

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The methods guest.*: the guest's agent, asked for the client.
+ * The guest's agent, asked: for the client by the methods guest.*, and for other methods by ask_guest().
  *
  * The agent listens on a port of the guest's vsock, which the monitor already bridges to a Unix socket: so we are one more
  * client of our own bridge, with a connection for each call, and an agent that hangs or lies harms that call
  * only. Parameters were checked by our table; they go on as they are, under the agent's own name of the method. What a
  * command of guest.exec prints is gathered here, up to OUTPUT_MAX of each stream.
  *
- * A call ends once, by settle(): with the agent's answer, the end of its connection, time, or its client's end.
+ * A question ends once, by settle(): with the agent's answer, the end of its connection, time, or its client's end.
  */
 #include "vmm/base/base64.h"
 #include "vmm/control/control_private.h"
@@ -32,7 +32,9 @@ struct text {
 struct guest_call {
 	struct guest_call *next;
 	struct control *control;
-	struct rpc_call *call;
+	const char *name;	   /* "guest.exec": in messages */
+	struct rpc_call *call;	   /* who asked: a client, */
+	struct guest_asker *asker; /* or one of us */
 	struct loop_poll poll;
 	struct loop_timer timer;
 	bool greeted;
@@ -82,20 +84,26 @@ static void poll_stopped(struct loop_poll *poll)
 static void settle(struct guest_call *g, json_t *result, const struct error *err)
 {
 	struct rpc_call *call = g->call;
+	struct guest_asker *asker = g->asker;
 
 	loop_timer_clear(g->control->loop, &g->timer);
 	loop_poll_stop(&g->poll, poll_stopped);
-	if (err)
+	if (asker) {
+		asker->question = NULL;
+		asker->answered(asker, result, err);
+		json_decref(result);
+	} else if (err) {
 		rpc_fail(call, err);
-	else
+	} else {
 		rpc_reply(call, result);
+	}
 }
 
 static void settle_absent(struct guest_call *g, const char *why)
 {
 	struct error err;
 
-	error_set(&err, ERROR_AGENT_ABSENT, "%s: %s", g->call->method->name, why);
+	error_set(&err, ERROR_AGENT_ABSENT, "%s: %s", g->name, why);
 	error_hint(&err, "bulkhead-agent must run in the guest, which may still be starting");
 	settle(g, NULL, &err);
 }
@@ -110,8 +118,7 @@ static void timed_out(struct loop_timer *timer)
 	struct guest_call *g = container_of(timer, struct guest_call, timer);
 	struct error err;
 
-	error_set(&err, ERROR_GUEST_TIMEOUT, "%s: the agent did not answer in time",
-		g->call->method->name);
+	error_set(&err, ERROR_GUEST_TIMEOUT, "%s: the agent did not answer in time", g->name);
 	settle(g, NULL, &err);
 }
 
@@ -146,7 +153,7 @@ static void gather(struct guest_call *g, const json_t *params)
 /* What the agent answered to `exec` is without what the command printed: that came before. */
 static json_t *with_output(struct guest_call *g, json_t *result)
 {
-	if (strcmp(g->call->method->name, "guest.exec") != 0)
+	if (strcmp(g->name, "guest.exec") != 0)
 		return result;
 	json_object_del(result, "id");
 	json_object_set_new(result, "stdout", rpc_text(g->out.bytes ?: "", g->out.used));
@@ -244,14 +251,11 @@ static void ready(struct loop_poll *poll, uint32_t revents)
 
 /* ---- asking ---- */
 
-/* "CONNECT PORT" and the request, in one piece: the bridge takes its line, the rest is the agent's. */
-static bool make_request(struct guest_call *g)
+/* "CONNECT PORT" and the request, in one piece: the bridge takes its line, the rest is the agent's. Takes `params` over. */
+static bool make_request(struct guest_call *g, const char *method, json_t *params)
 {
-	const struct rpc_method *method = g->call->method;
-	json_t *params =
-		method->params ? schema_dump(method->params, g->call->params) : json_object();
 	json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method",
-		method->name + strlen("guest."), "params", params);
+		method, "params", params);
 	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 
 	json_decref(request);
@@ -279,40 +283,87 @@ static int connect_agent(const struct machine_config *config, int *fd, struct er
 	return 0;
 }
 
-/* `within_ms`: how long the agent may take for it; 0: as long as it wants. */
+/* Ask on a connection of its own, `fd`. Takes `params` over. */
+static struct guest_call *question(struct control *control, int fd, const char *name)
+{
+	struct guest_call *g = calloc(1, sizeof(*g));
+
+	BUG_ON(!g); /* a few hundred bytes */
+	g->control = control;
+	g->name = name;
+	g->next = control->guest_calls;
+	control->guest_calls = g;
+	g->timer.fire = timed_out;
+	g->poll.fd = fd;
+	g->poll.events = POLLIN | POLLOUT | POLLRDHUP;
+	g->poll.ready = ready;
+	loop_poll_start(control->loop, &g->poll);
+	return g;
+}
+
+/* `within_ms`: how long the agent may take for it; 0: as long as it wants. Takes `params` over. */
+static void put(struct guest_call *g, const char *method, json_t *params, unsigned within_ms)
+{
+	struct error err;
+
+	if (!make_request(g, method, params)) {
+		error_errno(&err, ENOMEM, "%s", g->name);
+		settle(g, NULL, &err);
+		return;
+	}
+	if (within_ms)
+		loop_timer_set(g->control->loop, &g->timer,
+			now_ns() + ((uint64_t)within_ms + GRACE_MS) * 1000000);
+}
+
 static void ask_agent(struct rpc_call *call, unsigned within_ms)
 {
+	const struct rpc_method *method = call->method;
 	struct control *control = control_of(call);
 	struct guest_call *g;
 	struct error err;
 	int fd = -1;
 
 	if (connect_agent(machine_config(control->machine), &fd, &err)) {
-		error_prefix(&err, "%s", call->method->name);
+		error_prefix(&err, "%s", method->name);
 		rpc_fail(call, &err);
 		return;
 	}
-	g = calloc(1, sizeof(*g));
-	BUG_ON(!g); /* a few hundred bytes */
-	g->control = control;
+	g = question(control, fd, method->name);
 	g->call = call;
-	g->next = control->guest_calls;
-	control->guest_calls = g;
 	call->user = g;
 	call->cancel = client_gone;
-	g->timer.fire = timed_out;
-	g->poll.fd = fd;
-	g->poll.events = POLLIN | POLLOUT | POLLRDHUP;
-	g->poll.ready = ready;
-	loop_poll_start(control->loop, &g->poll);
-	if (!make_request(g)) {
-		error_errno(&err, ENOMEM, "%s", call->method->name);
-		settle(g, NULL, &err);
+	put(g, method->name + strlen("guest."),
+		method->params ? schema_dump(method->params, call->params) : json_object(),
+		within_ms);
+}
+
+void ask_guest(struct control *control, struct guest_asker *asker, const char *name,
+	const char *method, json_t *params, unsigned within_ms)
+{
+	struct error err;
+	int fd = -1;
+
+	if (connect_agent(machine_config(control->machine), &fd, &err)) {
+		json_decref(params);
+		error_prefix(&err, "%s", name);
+		asker->answered(asker, NULL, &err);
 		return;
 	}
-	if (within_ms)
-		loop_timer_set(control->loop, &g->timer,
-			now_ns() + ((uint64_t)within_ms + GRACE_MS) * 1000000);
+	asker->question = question(control, fd, name);
+	asker->question->asker = asker;
+	put(asker->question, method, params, within_ms);
+}
+
+void stop_asking(struct guest_asker *asker)
+{
+	struct guest_call *g = asker->question;
+
+	if (!g)
+		return;
+	asker->question = NULL;
+	loop_timer_clear(g->control->loop, &g->timer);
+	loop_poll_stop(&g->poll, poll_stopped);
 }
 
 void serve_guest_ping(struct rpc_call *call)

@@ -21,6 +21,7 @@ static const int codes[ERROR_KIND_COUNT] = {
 	[ERROR_CORRUPT] = -32008,
 	[ERROR_INCOMPATIBLE] = -32009,
 	[ERROR_CANCELLED] = -32010,
+	[ERROR_GUEST_REFUSED] = -32011,
 };
 
 int rpc_error_code(enum error_kind kind)
