@@ -182,9 +182,10 @@ static void run(struct vcpu *vcpu)
 	uint64_t detail = 0;
 
 	while (why == VCPU_STOP_NONE) {
-		if (atomic_load_explicit(&vcpu->group->hold, memory_order_relaxed) &&
-			!pass_gate(vcpu))
-			return;
+		/* Asked again behind the gate: the kick of the next pause may be the one that was taken there. */
+		while (atomic_load_explicit(&vcpu->group->hold, memory_order_relaxed))
+			if (!pass_gate(vcpu))
+				return;
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			why = handle_exit(vcpu, &detail);
 		} else if (errno == EINTR) {
