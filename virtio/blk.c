@@ -205,6 +205,11 @@ uint64_t blk_size(struct virtio_device *dev)
 	return atomic_load(&blk_of(dev)->capacity) << BLK_SECTOR_SHIFT;
 }
 
+enum blk_cache blk_cache_mode(struct virtio_device *dev)
+{
+	return blk_of(dev)->image.cache; /* chosen when it was opened, and for good */
+}
+
 static int refuse_shrinking(
 	const struct virtio_device *dev, uint64_t before, uint64_t after, struct error *err)
 {

@@ -36,6 +36,9 @@ int blk_create(const struct blk_config *config, const struct guest_memory *memor
 /* In bytes, as the guest sees it. Any thread. */
 uint64_t blk_size(struct virtio_device *dev);
 
+/* What the cache mode is: never BLK_CACHE_AUTO. Any thread. */
+enum blk_cache blk_cache_mode(struct virtio_device *dev);
+
 /*
  * Make the file *size bytes long, where that is not 0, take up its present size (a volume may have been
  * resized by others) and tell the guest. A disk never shrinks. *size becomes what it is. Main thread.

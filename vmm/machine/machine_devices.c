@@ -54,7 +54,7 @@ static int plug(struct machine_devices *devices, struct virtio_device *dev, stru
 	return 0;
 }
 
-static int add_disk(struct machine_devices *devices, const struct disk_options *disk,
+static int add_disk(struct machine_devices *devices, struct disk_options *disk,
 	const struct guest_memory *memory, struct loop *loop, struct error *err)
 {
 	const struct blk_config config = {
@@ -71,7 +71,10 @@ static int add_disk(struct machine_devices *devices, const struct disk_options *
 	struct virtio_device *dev;
 	int ret = blk_create(&config, memory, loop, &dev, err);
 
-	return ret < 0 ? ret : plug(devices, dev, err);
+	if (ret < 0)
+		return ret;
+	disk->cache = blk_cache_mode(dev); /* where it was left to us, what it became */
+	return plug(devices, dev, err);
 }
 
 static int add_net(struct machine_devices *devices, const struct machine_config *machine,
@@ -119,7 +122,7 @@ static void enter_io_thread(void *arg)
 	BUG_ON(sandbox_enter(SANDBOX_IO, config->seccomp, &err) < 0);
 }
 
-static int add_all(struct machine_devices *devices, const struct machine_config *config,
+static int add_all(struct machine_devices *devices, struct machine_config *config,
 	const struct guest_memory *memory, struct loop *loop, struct error *err)
 {
 	int ret = 0;
@@ -133,7 +136,7 @@ static int add_all(struct machine_devices *devices, const struct machine_config 
 	return ret;
 }
 
-int machine_devices_create(struct machine_devices *devices, const struct machine_config *config,
+int machine_devices_create(struct machine_devices *devices, struct machine_config *config,
 	const struct arch_address_map *map, const struct guest_memory *memory, struct loop *loop,
 	struct error *err)
 {

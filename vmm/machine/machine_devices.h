@@ -20,7 +20,7 @@ struct machine_devices {
 };
 
 /* Opens every back end and plugs every device; nothing stays behind on failure. */
-int machine_devices_create(struct machine_devices *devices, const struct machine_config *config,
+int machine_devices_create(struct machine_devices *devices, struct machine_config *config,
 	const struct arch_address_map *map, const struct guest_memory *memory, struct loop *loop,
 	struct error *err);
 void machine_devices_destroy(struct machine_devices *devices);
