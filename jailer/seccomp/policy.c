@@ -94,7 +94,7 @@ const struct policy_rule policy_rules[] = {
 	{"shutdown", POLICY_MAIN | POLICY_IO, ANY, "half-closed vsock streams"},
 	{"sendmsg", POLICY_MAIN | POLICY_IO, ANY, "streams"},
 	{"recvmsg", POLICY_MAIN | POLICY_IO, ANY, "streams"},
-	{"sendto", POLICY_MAIN | POLICY_IO, ANY, "streams"},
+	{"sendto", POLICY_MAIN | POLICY_IO, ANY, "streams, words to the service manager"},
 	{"recvfrom", POLICY_MAIN | POLICY_IO, ANY, "streams"},
 	{"getsockopt", POLICY_MAIN | POLICY_IO, ANY, "the outcome of a connect"},
 	{"setsockopt", POLICY_MAIN | POLICY_IO, ANY, "stream buffers"},

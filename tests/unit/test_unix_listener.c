@@ -126,6 +126,45 @@ START_TEST(a_missing_folder_is_named)
 }
 END_TEST
 
+START_TEST(a_passed_socket_is_taken_over_and_its_file_stays)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct stat st;
+
+	strcpy(address.sun_path, path);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_lt(
+		unix_listener_adopt(&listener, fd, WHAT, &err), 0); /* it does not listen */
+	ck_assert_int_eq(listener.fd, -1);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	ck_assert_int_eq(unix_listener_adopt(&listener, fd, WHAT, &err), 0);
+	ck_assert_int_eq(listener.fd, fd);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+	unix_listener_close(&listener);
+	ck_assert_int_eq(lstat(path, &st), 0);
+	ck_assert_int_lt(fcntl(fd, F_GETFD), 0);
+}
+END_TEST
+
+START_TEST(what_is_no_listening_unix_stream_socket_is_refused)
+{
+	int pair[2], fds[6] = {-1, 999999};
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	fds[2] = pair[0];
+	fds[3] = socket(AF_INET, SOCK_STREAM, 0);
+	fds[4] = socket(AF_UNIX, SOCK_DGRAM, 0);
+	fds[5] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		err.code = 0;
+		ck_assert_msg(unix_listener_check(fds[i], WHAT, &err) < 0 && err.code, "%u", i);
+		ck_assert_int_eq(strncmp(err.text, WHAT, strlen(WHAT)), 0);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("unix_listener");
@@ -138,5 +177,7 @@ int main(void)
 	tcase_add_test(tc, a_path_taken_over_by_somebody_is_not_removed);
 	tcase_add_test(tc, a_path_that_does_not_fit_is_refused_with_the_limit);
 	tcase_add_test(tc, a_missing_folder_is_named);
+	tcase_add_test(tc, a_passed_socket_is_taken_over_and_its_file_stays);
+	tcase_add_test(tc, what_is_no_listening_unix_stream_socket_is_refused);
 	return run_tests("unix_listener", tc, NULL);
 }

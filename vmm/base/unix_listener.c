@@ -11,6 +11,7 @@
 #include "vmm/base/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -118,14 +119,51 @@ int unix_listener_open(struct unix_listener *listener, const char *what, const c
 	return 0;
 }
 
+static int option_of(int fd, int option)
+{
+	int value = -1;
+	socklen_t size = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0 ? -1 : value;
+}
+
+int unix_listener_check(int fd, const char *what, struct error *err)
+{
+	if (fcntl(fd, F_GETFD) < 0)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"%s: descriptor %d is not open: was it passed on?", what, fd);
+	if (option_of(fd, SO_DOMAIN) != AF_UNIX || option_of(fd, SO_TYPE) != SOCK_STREAM)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"%s: descriptor %d is no Unix stream socket", what, fd);
+	if (option_of(fd, SO_ACCEPTCONN) != 1)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"%s: the socket of descriptor %d does not listen", what, fd);
+	return 0;
+}
+
+int unix_listener_adopt(struct unix_listener *listener, int fd, const char *what, struct error *err)
+{
+	int ret = unix_listener_check(fd, what, err), flags;
+
+	*listener = (struct unix_listener){.fd = -1};
+	if (ret)
+		return ret;
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+		fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return error_errno(err, errno, "%s: cannot use descriptor %d", what, fd);
+	listener->fd = fd;
+	return 0;
+}
+
 void unix_listener_close(struct unix_listener *listener)
 {
 	struct stat st;
 
 	if (listener->fd < 0)
 		return;
-	if (!lstat(listener->address.sun_path, &st) && st.st_dev == listener->dev &&
-		st.st_ino == listener->ino)
+	if (*listener->address.sun_path && !lstat(listener->address.sun_path, &st) &&
+		st.st_dev == listener->dev && st.st_ino == listener->ino)
 		unlink(listener->address.sun_path);
 	close(steal_fd(&listener->fd));
 }

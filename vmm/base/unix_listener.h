@@ -4,7 +4,7 @@
  *
  * A socket file that nobody listens on is what an earlier process left, and is replaced; a live one,
  * or a file that is no socket, is an error. The file has mode 0600 from its first moment on. At the
- * end it is removed, if it is still ours.
+ * end it is removed, if it is still ours. Or else a socket that listens already and was passed to us.
  */
 #pragma once
 
@@ -27,6 +27,13 @@ struct unix_listener {
 /* `what` names it in errors ("the vsock socket"). `path_max` is at most UNIX_PATH_MAX. */
 int unix_listener_open(struct unix_listener *listener, const char *what, const char *path,
 	size_t path_max, int backlog, struct error *err);
+
+/* Whether `fd`, which somebody else opened, is a Unix stream socket that listens. `what` names it in the error. */
+int unix_listener_check(int fd, const char *what, struct error *err);
+
+/* Take over such a socket: made non-blocking and close-on-exec. Its file, if it has one, is not ours and stays at the end. */
+int unix_listener_adopt(
+	struct unix_listener *listener, int fd, const char *what, struct error *err);
 
 /* Close it and remove the file. Does nothing when fd is -1. */
 void unix_listener_close(struct unix_listener *listener);

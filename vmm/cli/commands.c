@@ -39,7 +39,7 @@ const struct command commands[COMMAND_COUNT] = {
 				"make one call to a VM's control socket and print the result as JSON",
 			.arguments = "SOCKET METHOD [KEY=VALUE ...]",
 			.notes =
-				"A value is JSON where it is that (3, true, [1, 2]), text else; a single - "
+				"A value is text where the parameter is; else JSON where it is that (3, true, [1, 2]), or text. A single - "
 				"reads the parameters from standard input as a JSON object. 'bulkhead ctl SOCKET "
 				"rpc.discover' describes all methods. Exit status: 0 the call succeeded, 1 it "
 				"failed, 2 wrong usage.",

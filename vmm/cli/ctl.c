@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket from the command line. What a method takes is not known here: KEY=VALUE becomes JSON where it
- * is that, and text else, and the VM says what is wrong with it. So a `ctl` of another version works as well.
+ * The control socket from the command line. KEY=VALUE becomes what the parameter takes, where the method is known here;
+ * else JSON where it is that, and text else. What is wrong with it the VM says. So a `ctl` of another version works as well.
  */
 #include "vmm/cli/ctl.h"
 
@@ -29,15 +29,9 @@ static int fail(const struct error *err)
 	return CLI_FAILED;
 }
 
-/* "3", "true", "[1]", "{…}" and "null" are what they say; anything else is text. */
-static json_t *value_of(const char *text)
-{
-	json_t *value = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-
-	return value ? value : json_string(text);
-}
-
-static int params_of(int argc, char *const *argv, json_t **params, struct error *err)
+/* `argv` is what comes behind the method. */
+static int params_of(
+	const char *method, int argc, char *const *argv, json_t **params, struct error *err)
 {
 	json_error_t why;
 
@@ -52,7 +46,9 @@ static int params_of(int argc, char *const *argv, json_t **params, struct error 
 	for (int i = 0; i < argc; i++) {
 		_cleanup_free_ char *key = strndup(argv[i], strcspn(argv[i], "="));
 		size_t len = key ? strlen(key) : 0;
-		json_t *value = len && argv[i][len] ? value_of(argv[i] + len + 1) : NULL;
+		json_t *value = len && argv[i][len]
+					? control_argument(method, key, argv[i] + len + 1)
+					: NULL;
 
 		if (!value || json_object_set_new(*params, key, value)) {
 			json_decref(*params);
@@ -83,7 +79,7 @@ int ctl_main(int argc, char *const *argv)
 
 	if (argc < 2)
 		return usage("ctl: a socket and a method are wanted (see bulkhead ctl --help)");
-	if (params_of(argc - 2, argv + 2, &params, &err)) {
+	if (params_of(argv[1], argc - 2, argv + 2, &params, &err)) {
 		cli_report(&err);
 		return CLI_USAGE;
 	}

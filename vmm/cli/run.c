@@ -10,8 +10,10 @@
 #include "vmm/cli/run.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/unix_listener.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/help.h"
+#include "vmm/cli/readiness.h"
 #include "vmm/cli/report.h"
 #include "vmm/control/control.h"
 #include "vmm/machine/config.h"
@@ -91,7 +93,28 @@ static void set_title(const char *name)
 	prctl(PR_SET_NAME, title);
 }
 
-static int run_machine(struct machine_config *config, enum machine_exit *how, struct error *err)
+/*
+ * A socket to listen on that was passed: by --control-fd, or by a service manager. Looked at before we open anything ourselves, which
+ * could get its number.
+ */
+static int take_passed_socket(struct machine_config *config, struct error *err)
+{
+	int passed = service_manager_passed("control", err);
+
+	if (passed < 0)
+		return passed;
+	if (passed > 0 && (config->control || config->control_fd >= 0))
+		return error_set(err, ERROR_BAD_REQUEST,
+			"control, control-fd: a socket is passed by LISTEN_FDS already; only one of them can be given");
+	if (passed > 0)
+		config->control_fd = passed;
+	return config->control_fd < 0 ? 0
+				      : unix_listener_check(config->control_fd,
+						passed ? "LISTEN_FDS" : "control-fd", err);
+}
+
+static int run_machine(struct machine_config *config, struct readiness *readiness,
+	enum machine_exit *how, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 	struct signals signals = {0};
@@ -104,7 +127,7 @@ static int run_machine(struct machine_config *config, enum machine_exit *how, st
 	if (!ret && config->metrics_file)
 		ret = metrics_file_start(&metrics, signals.machine, config->metrics_file, err);
 	/* Last: who can connect finds everything else there. */
-	if (!ret && config->control)
+	if (!ret && (config->control || config->control_fd >= 0))
 		ret = control_create(signals.machine, config->control, &control, err);
 	if (ret) {
 		control_destroy(control);
@@ -115,7 +138,9 @@ static int run_machine(struct machine_config *config, enum machine_exit *how, st
 	signals.poll.events = POLLIN;
 	signals.poll.ready = signals_ready;
 	loop_poll_start(machine_loop(signals.machine), &signals.poll);
+	readiness_watch(readiness, signals.machine);
 	ret = machine_run(signals.machine, how, err);
+	readiness_close(readiness);
 	metrics_file_finish(&metrics);
 	control_destroy(control);
 	machine_destroy(signals.machine);
@@ -137,6 +162,7 @@ static int exit_status(enum machine_exit how)
 int run_main(int argc, char *const *argv)
 {
 	enum machine_exit how = MACHINE_EXIT_FAILED;
+	struct readiness readiness = {0};
 	struct machine_config config;
 	struct error err;
 	bool help;
@@ -150,6 +176,11 @@ int run_main(int argc, char *const *argv)
 		help_print_command(stdout, &commands[COMMAND_RUN]);
 		return CLI_OK;
 	}
+	if (take_passed_socket(&config, &err) || readiness_open(&readiness, &err)) {
+		cli_report(&err);
+		machine_config_free(&config);
+		return CLI_USAGE;
+	}
 	set_title(config.name);
 	/* One heap: those of threads cost address space and memory each, and giving them back opens a file
 	 * in /proc, which the threads' filters forbid. Nothing on a data path allocates. */
@@ -157,9 +188,10 @@ int run_main(int argc, char *const *argv)
 	raise_limits();
 	ret = log_open(config.name, config.log_level, config.log_file, &err);
 	if (!ret)
-		ret = run_machine(&config, &how, &err);
+		ret = run_machine(&config, &readiness, &how, &err);
 	if (ret)
 		cli_report(&err);
+	readiness_close(&readiness);
 	machine_config_free(&config);
 	return ret ? CLI_FAILED : exit_status(how);
 }

@@ -136,6 +136,7 @@ int control_client_call(struct control_client *client, const char *method, json_
 		method, "params", params);
 	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	size_t len = text ? strlen(text) : 0;
+	struct error refused;
 	json_t *answer;
 	int ret;
 
@@ -146,6 +147,10 @@ int control_client_call(struct control_client *client, const char *method, json_
 	ret = send_text(client, text, len + 1, err);
 	if (ret == 0)
 		ret = wait_for_answer(client, id, &answer, err);
+	/* A server that does not let us in says why and closes, perhaps before it got our request. */
+	else if ((ret == -EPIPE || ret == -ECONNRESET) &&
+		 !wait_for_answer(client, id, &answer, &refused))
+		ret = 0;
 	if (ret < 0)
 		return ret;
 	if (json_object_get(answer, "error")) {

@@ -27,5 +27,11 @@ void control_client_close(struct control_client *client);
 int control_client_call(struct control_client *client, const char *method, json_t *params,
 	json_t **result, struct error *err);
 
+/*
+ * The text behind KEY= on a command line, as the value that the method's parameter takes: text where that is text, else JSON where
+ * it is that, text else. NULL when it is not UTF-8. A new reference.
+ */
+json_t *control_argument(const char *method, const char *key, const char *text);
+
 /* The next object that the server sends: 1 with a new reference, 0 at the end of the connection, or a negative errno. */
 int control_client_next(struct control_client *client, json_t **object, struct error *err);

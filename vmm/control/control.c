@@ -7,12 +7,17 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define BACKLOG		512
 #define ACCEPT_PAUSE_NS 200000000ull
 #define FINISH_NS	1000000000ull
 #define FINISH_LOOK_NS	1000000ull
+
+#define DESCRIPTORS_KEPT 8
+#define CLIENTS_ALWAYS                                                                             \
+	2 /* so many are let in also where descriptors are short: somebody must be able to mend it */
 
 /* A client that may not come in learns why before it is closed. */
 static void turn_away(int fd, enum error_kind kind, const char *why)
@@ -42,6 +47,29 @@ static bool may_enter(const struct control *control, int fd)
 	       (peer.uid == 0 || peer.uid == control->uid);
 }
 
+/*
+ * Descriptors that clients may not have: what the devices still open when the guest's driver starts them (a ring and a wake-up
+ * for each thread, a kick and an interrupt for each queue), and what a reset opens (kernel, initrd), with a few for good measure.
+ */
+static rlim_t descriptors_kept(struct machine *machine)
+{
+	const struct machine_devices *devices = machine_devices(machine);
+	rlim_t kept = DESCRIPTORS_KEPT;
+
+	for (unsigned i = 0; i < devices->count; i++) {
+		const struct virtio_device *dev = virtio_pci_device(devices->virtio[i]);
+
+		kept += 2 * ((rlim_t)dev->thread_count + dev->queue_count) + 1;
+	}
+	return kept;
+}
+
+bool control_may_keep(const struct control *control, int fd)
+{
+	/* The kernel gives the lowest number that is free: below this one, all are taken. */
+	return (rlim_t)fd + descriptors_kept(control->machine) < control->descriptors;
+}
+
 static void accept_ready(struct loop_poll *poll, uint32_t revents)
 {
 	struct control *control = container_of(poll, struct control, accepting);
@@ -64,6 +92,10 @@ static void accept_ready(struct loop_poll *poll, uint32_t revents)
 				"this socket is for the user who runs the VM");
 		else if (control->connection_count == CONTROL_CLIENTS_MAX)
 			turn_away(fd, ERROR_NO_RESOURCE, "too many clients are connected");
+		else if (control->connection_count >= CLIENTS_ALWAYS &&
+			 !control_may_keep(control, fd))
+			turn_away(fd, ERROR_NO_RESOURCE,
+				"no descriptor is left for another client (RLIMIT_NOFILE)");
 		else
 			connection_open(control, fd);
 	}
@@ -92,20 +124,27 @@ int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err)
 {
 	struct control *control = calloc(1, sizeof(*control));
+	struct rlimit limit;
 	int ret;
 
 	if (!control)
 		return error_errno(err, ENOMEM, "cannot make the control socket");
-	ret = unix_listener_open(
-		&control->listener, "the control socket", path, UNIX_PATH_MAX, BACKLOG, err);
+	if (path)
+		ret = unix_listener_open(&control->listener, "the control socket", path,
+			UNIX_PATH_MAX, BACKLOG, err);
+	else
+		ret = unix_listener_adopt(
+			&control->listener, machine_config(machine)->control_fd, "control-fd", err);
 	if (ret) {
 		free(control);
 		return ret;
 	}
 	control->machine = machine;
-	control->uid = geteuid(); /* the filters forbid to ask later */
+	control->uid = geteuid(); /* the filters forbid to ask later, as for the limit */
+	control->descriptors = getrlimit(RLIMIT_NOFILE, &limit) ? RLIM_INFINITY : limit.rlim_cur;
 	control->loop = machine_loop(machine);
 	control->accept_again.fire = accept_again;
+	shutdown_init(control);
 	control->observer.state_changed = state_changed;
 	machine_observe(machine, &control->observer);
 	control->accepting.fd = control->listener.fd;

@@ -13,7 +13,7 @@
  * client only. A client is known by its credentials: this user and root are let in.
  *
  * Nothing that a client sends or fails to read disturbs the machine: input is bounded by rpc.h, output by
- * CONTROL_OUT_MAX, clients by CONTROL_CLIENTS_MAX.
+ * CONTROL_OUT_MAX, clients by CONTROL_CLIENTS_MAX and by the descriptors that the machine itself may need.
  */
 #pragma once
 
@@ -24,7 +24,7 @@
 
 struct control;
 
-/* Listen on `path`. The machine outlives it; main thread, before machine_run(). */
+/* Listen on `path`; NULL: on the socket of the configuration's control_fd, which is taken over. The machine outlives it; main thread, before machine_run(). */
 int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err);
 

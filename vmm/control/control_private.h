@@ -10,6 +10,8 @@
 #include "vmm/machine/machine_devices.h"
 #include "vmm/rpc/rpc.h"
 
+#include <sys/resource.h>
+
 /* Answers and events that wait for a client. Above HIGH its requests wait too; one that lets it grow to MAX is let go. */
 #define CONTROL_OUT_HIGH KIB(256)
 #define CONTROL_OUT_MAX	 MIB(4)
@@ -56,10 +58,18 @@ struct waiter {
 	bool begun; /* the reset has */
 };
 
+/* Who asks the guest's agent something, beside a client. Embed it. */
+struct guest_asker {
+	struct guest_call *question; /* private: set while it is open */
+	/* Once. `result` is borrowed; NULL comes with an error: agent_absent where nobody answers. */
+	void (*answered)(struct guest_asker *asker, json_t *result, const struct error *err);
+};
+
 struct control {
 	struct machine *machine;
 	struct loop *loop;
 	uid_t uid;
+	rlim_t descriptors; /* what RLIMIT_NOFILE allows */
 	struct unix_listener listener;
 	struct loop_poll accepting;
 	struct loop_timer accept_again;
@@ -72,7 +82,14 @@ struct control {
 	struct events events;
 	struct waiter *waiters;
 	struct guest_call *guest_calls;
+	struct shutdown_request {
+		struct guest_asker asker;
+		struct loop_timer timer;
+	} shutdown; /* the agent is being asked; one for all who wait */
 };
+
+/* False: the machine itself may need the descriptors that are left. */
+bool control_may_keep(const struct control *control, int fd);
 
 /* ---- connection.c ---- */
 
@@ -87,13 +104,6 @@ static inline struct control *control_of(const struct rpc_call *call)
 }
 
 /* ---- guest.c ---- */
-
-/* Who asks the guest's agent something, beside a client. Embed it. */
-struct guest_asker {
-	struct guest_call *question; /* private: set while it is open */
-	/* Once. `result` is borrowed; NULL comes with an error: agent_absent where nobody answers. */
-	void (*answered)(struct guest_asker *asker, json_t *result, const struct error *err);
-};
 
 /*
  * Ask the agent `method` with `params` (taken over), for what messages call `name`. The answer may come from within. The agent
@@ -138,10 +148,14 @@ void serve_guest_thaw(struct rpc_call *call);
 
 json_t *control_describe_devices(struct machine *machine);
 
+/* ---- vm.c ---- */
+
 /* The machine has come to a state: answer who waited for it. */
 void waiters_state_changed(
 	struct control *control, enum machine_state state, enum machine_exit how);
-/* Nobody will be answered any more. */
+/* Before the first vm.shutdown. */
+void shutdown_init(struct control *control);
+/* Nobody will be answered any more, and nobody of ours waits for the agent. */
 void waiters_release(struct control *control);
 
 /* Parameters, as methods.c stores them. */

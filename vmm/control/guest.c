@@ -264,22 +264,25 @@ static bool make_request(struct guest_call *g, const char *method, json_t *param
 	       text_add(&g->to, text, strlen(text)) && text_add(&g->to, "\n", 1);
 }
 
-static int connect_agent(const struct machine_config *config, int *fd, struct error *err)
+static int connect_agent(const struct control *control, int *out, struct error *err)
 {
+	const struct machine_config *config = machine_config(control->machine);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	_cleanup_close_ int fd = -1;
 
 	if (!config->vsock_cid)
 		return error_set(err, ERROR_AGENT_ABSENT, "the VM has no vsock (see --vsock)");
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", config->vsock_socket);
-	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (*fd < 0)
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
 		return error_errno(err, errno, "cannot make a socket");
-	if (connect(*fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
-		error_set(err, ERROR_AGENT_ABSENT,
+	if (!control_may_keep(control, fd))
+		return error_set(err, ERROR_NO_RESOURCE,
+			"no descriptor is left for another call (RLIMIT_NOFILE)");
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return error_set(err, ERROR_AGENT_ABSENT,
 			"the vsock's socket does not take connections: %s", strerrordesc_np(errno));
-		close(*fd);
-		return -err->code;
-	}
+	*out = steal_fd(&fd);
 	return 0;
 }
 
@@ -324,7 +327,7 @@ static void ask_agent(struct rpc_call *call, unsigned within_ms)
 	struct error err;
 	int fd = -1;
 
-	if (connect_agent(machine_config(control->machine), &fd, &err)) {
+	if (connect_agent(control, &fd, &err)) {
 		error_prefix(&err, "%s", method->name);
 		rpc_fail(call, &err);
 		return;
@@ -344,7 +347,7 @@ void ask_guest(struct control *control, struct guest_asker *asker, const char *n
 	struct error err;
 	int fd = -1;
 
-	if (connect_agent(machine_config(control->machine), &fd, &err)) {
+	if (connect_agent(control, &fd, &err)) {
 		json_decref(params);
 		error_prefix(&err, "%s", name);
 		asker->answered(asker, NULL, &err);

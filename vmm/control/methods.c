@@ -187,7 +187,7 @@ const struct rpc_method control_methods[] = {
 		.params = shutdown_params,
 		.params_size = sizeof(struct shutdown_params),
 		.summary =
-			"Presses the power button; answered when the guest has shut down. When its time is up the error is guest_timeout, and the VM runs on.",
+			"Asks the guest's agent to shut it down, or presses the power button where no agent answers; answered when the guest has shut down. When its time is up the error is guest_timeout, and the VM runs on.",
 		.result = "{state, how}"},
 	{.name = "vm.kill",
 		.serve = serve_vm_kill,

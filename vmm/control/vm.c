@@ -8,10 +8,16 @@
  */
 #include "vmm/control/control_private.h"
 
+#include "vmm/base/log.h"
 #include "vmm/machine/metrics.h"
 
 #include <errno.h>
 #include <unistd.h>
+
+/* vm.shutdown: how long the agent may take to say yes, before the power button is pressed; and its services to end. */
+#define AGENT_MS	3000
+#define SERVICES_MS	30000
+#define SERVICES_MAX_MS 600000 /* the most that the agent takes */
 
 static void reply_state(struct rpc_call *call)
 {
@@ -59,32 +65,6 @@ void serve_vm_start(struct rpc_call *call)
 
 	if (machine_state(machine) != MACHINE_CREATED) {
 		fail_state(call, "it is started once, where it was made with --paused");
-		return;
-	}
-	machine_set_paused(machine, false);
-	reply_state(call);
-}
-
-void serve_vm_pause(struct rpc_call *call)
-{
-	struct machine *machine = control_of(call)->machine;
-	enum machine_state state = machine_state(machine);
-
-	if (state == MACHINE_CREATED || state == MACHINE_ENDED) {
-		fail_state(call, NULL);
-		return;
-	}
-	machine_set_paused(machine, true);
-	reply_state(call);
-}
-
-void serve_vm_resume(struct rpc_call *call)
-{
-	struct machine *machine = control_of(call)->machine;
-	enum machine_state state = machine_state(machine);
-
-	if (state == MACHINE_CREATED || state == MACHINE_ENDED) {
-		fail_state(call, state == MACHINE_CREATED ? "see vm.start" : NULL);
 		return;
 	}
 	machine_set_paused(machine, false);
@@ -159,6 +139,7 @@ static void wait_for_machine(struct rpc_call *call, bool reset, unsigned timeout
 	waiter->control = control;
 	waiter->call = call;
 	waiter->reset = reset;
+	waiter->begun = reset && machine_state(control->machine) == MACHINE_RESETTING;
 	waiter->timer.fire = waiter_timeout;
 	waiter->next = control->waiters;
 	control->waiters = waiter;
@@ -207,6 +188,35 @@ void waiters_release(struct control *control)
 			control->waiters->call->method->name);
 		waiter_fail(control->waiters, &err);
 	}
+	loop_timer_clear(control->loop, &control->shutdown.timer);
+	stop_asking(&control->shutdown.asker);
+}
+
+/* Pausing and resuming, as a wish that is kept also across a reset: there it is answered when that is over. */
+static void set_paused(struct rpc_call *call, bool paused)
+{
+	struct machine *machine = control_of(call)->machine;
+	enum machine_state state = machine_state(machine);
+
+	if (state == MACHINE_CREATED || state == MACHINE_ENDED) {
+		fail_state(call, state == MACHINE_CREATED && !paused ? "see vm.start" : NULL);
+		return;
+	}
+	machine_set_paused(machine, paused);
+	if (state == MACHINE_RESETTING)
+		wait_for_machine(call, true, 0);
+	else
+		reply_state(call);
+}
+
+void serve_vm_pause(struct rpc_call *call)
+{
+	set_paused(call, true);
+}
+
+void serve_vm_resume(struct rpc_call *call)
+{
+	set_paused(call, false);
 }
 
 void serve_vm_reset(struct rpc_call *call)
@@ -222,15 +232,64 @@ void serve_vm_reset(struct rpc_call *call)
 	wait_for_machine(call, true, 0);
 }
 
+/* ---- vm.shutdown ---- */
+
+static void press_power_button(struct control *control, const char *why)
+{
+	log_info("%s; pressing the power button", why);
+	if (machine_state(control->machine) == MACHINE_RUNNING)
+		machine_press_power_button(control->machine);
+}
+
+static void agent_answered(struct guest_asker *asker, json_t *result, const struct error *err)
+{
+	struct control *control = container_of(asker, struct control, shutdown.asker);
+
+	loop_timer_clear(control->loop, &control->shutdown.timer);
+	if (!result)
+		press_power_button(control, err->text);
+}
+
+static void agent_is_silent(struct loop_timer *timer)
+{
+	struct control *control = container_of(timer, struct control, shutdown.timer);
+
+	stop_asking(&control->shutdown.asker);
+	press_power_button(control, "vm.shutdown: the agent does not answer");
+}
+
+void shutdown_init(struct control *control)
+{
+	control->shutdown.asker.answered = agent_answered;
+	control->shutdown.timer.fire = agent_is_silent;
+}
+
+/* A guest that is given much time may use it for its services; but never less than the agent gives them by itself. */
+static void ask_agent(struct control *control, unsigned timeout_ms)
+{
+	struct shutdown_request *request = &control->shutdown;
+
+	if (request->asker.question)
+		return;
+	loop_timer_set(control->loop, &request->timer,
+		now_ns() + min_u64(timeout_ms / 2 + 1, AGENT_MS) * 1000000);
+	ask_guest(control, &request->asker, "vm.shutdown", "shutdown",
+		json_pack("{s:i}", "timeout_ms",
+			(int)max_u64(min_u64(timeout_ms, SERVICES_MAX_MS), SERVICES_MS)),
+		AGENT_MS);
+}
+
 void serve_vm_shutdown(struct rpc_call *call)
 {
 	const struct shutdown_params *params = call->params;
-	struct machine *machine = control_of(call)->machine;
+	struct control *control = control_of(call);
+	unsigned timeout_ms = params->timeout_ms;
 
-	if (machine_state(machine) != MACHINE_RUNNING) {
+	if (machine_state(control->machine) != MACHINE_RUNNING) {
 		fail_state(call, "only a running guest can shut down; vm.kill ends any");
 		return;
 	}
-	machine_press_power_button(machine);
-	wait_for_machine(call, false, params->timeout_ms);
+	wait_for_machine(
+		call, false, timeout_ms); /* also where its client goes, it has been asked */
+	ask_agent(control, timeout_ms);
 }

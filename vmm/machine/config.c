@@ -72,6 +72,7 @@ int machine_config_from_json(struct machine_config *config, const json_t *object
 	int ret;
 
 	memset(config, 0, sizeof(*config));
+	config->control_fd = -1;
 	for (unsigned i = 0; i < MACHINE_NETS_MAX; i++)
 		config->nets[i].fd = -1;
 	ret = schema_fill(machine_config_schema, object, config, "", err);

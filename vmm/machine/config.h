@@ -66,7 +66,8 @@ struct machine_config {
 	struct net_options nets[MACHINE_NETS_MAX];
 	uint64_t vsock_cid; /* 0: no vsock */
 	char *vsock_socket;
-	char *control; /* NULL: none */
+	char *control;	/* NULL: none */
+	int control_fd; /* or a socket that listens already; -1: none */
 	enum console_kind console;
 	char *console_path;
 	bool paused;

@@ -168,6 +168,19 @@ static int check_nets(struct machine_config *config, struct error *err)
 	return 0;
 }
 
+static int check_control(const struct machine_config *config, struct error *err)
+{
+	if (config->control && config->control_fd >= 0)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"control, control-fd: only one of them can be given");
+	for (unsigned i = 0; i < config->net_count && config->control_fd >= 0; i++)
+		if (config->nets[i].fd == config->control_fd)
+			return error_set(err, ERROR_BAD_REQUEST,
+				"control-fd: %d is the fd of net[%u] already", config->control_fd,
+				i);
+	return 0;
+}
+
 static int check_cmdline(const struct machine_config *config, struct error *err)
 {
 	_cleanup_free_ char *whole = machine_config_cmdline(config);
@@ -195,5 +208,7 @@ int machine_config_check(struct machine_config *config, struct error *err)
 		ret = check_disks(config, err);
 	if (!ret)
 		ret = check_nets(config, err);
+	if (!ret)
+		ret = check_control(config, err);
 	return ret ? ret : check_cmdline(config, err);
 }

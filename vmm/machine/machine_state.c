@@ -84,7 +84,8 @@ void machine_set_paused(struct machine *m, bool paused)
 		m->started = true;
 		machine_resume(m);
 	}
-	machine_tell_state(m);
+	if (!m->resetting) /* else the reset's end tells it, as it is then */
+		machine_tell_state(m);
 }
 
 void machine_press_power_button(struct machine *m)
