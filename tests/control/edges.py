@@ -241,3 +241,26 @@ def _(env):
         check(client.line()["result"]["name"] == "orders", "its answer")
         check(client.socket.recv(1) == b"", "the end of the connection")
         type_and_read(vm, b"on\n")
+
+
+COMPLETE = """source "$1"; COMP_LINE=$2 COMP_POINT=${#2}; read -ra COMP_WORDS <<<"$2"; [[ $2 != *" " ]] || COMP_WORDS+=("")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _bulkhead; printf '%s\\n' "${COMPREPLY[@]}" """
+
+
+@test("completion of bulkhead ctl offers sockets, then the methods and parameters that this VM has")
+def _(env):
+    script = f"{os.path.dirname(env.bulkhead)}/bulkhead.bash"
+    with VM(env, paused=True) as vm:
+        def offers(words):
+            done = subprocess.run(["bash", "-c", COMPLETE, "bash", script, f"{env.bulkhead} {words}"], cwd=vm.dir, capture_output=True,
+                                  text=True, timeout=30, check=True)
+            check(not done.stderr, done.stderr)
+            return done.stdout.split()
+        methods = [m["name"] for m in vm.call("rpc.discover")["methods"]]
+        check(offers("ctl cont") == ["control"] and offers("events cont") == ["control"], f"sockets: {offers('ctl cont')}")
+        check(offers("ctl control ") == methods, f"methods: {offers('ctl control ')}")
+        check(offers("ctl control disk.l") == ["disk.list", "disk.limit"], f"{offers('ctl control disk.l')}")
+        for words, wanted in (("disk.limit ", "id= iops= bps="), ("disk.limit id=data iops=5 ", "bps="), ("disk.limit i", "id= iops="),
+                              ("vm.info ", ""), ("no.such ", ""), ("events.subscribe since=3 t", "types=")):
+            check(offers(f"ctl control {words}") == wanted.split(), f"{words}: {offers(f'ctl control {words}')}")
+    check(offers("ctl control vm.") == [], "a VM that is gone")
