@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from harness import VM, check, lines, served, test, type_and_read, wait_for
+from harness import VM, check, lines, listens, served, test, type_and_read, wait_for
 
 def listening(path, kind=socket.SOCK_STREAM):
     sock = socket.socket(socket.AF_UNIX, kind)
@@ -84,7 +84,7 @@ def _(env):
                 check(process.returncode == 2 and words in text and text.count("\n") == 1, f"{variables}: {text}")
         with start("else", listener, {"LISTEN_FDS": "1", "PID": "1"}, "--control", f"{env.work}/own") as process:
             try:  # what was passed to another process is none of ours
-                wait_for("its own socket", lambda: os.path.exists(f"{env.work}/own"))
+                wait_for("its own socket", lambda: listens(f"{env.work}/own"))
                 check(name_of(f"{env.work}/own") == "else", "LISTEN_PID of another process")
             finally:
                 process.kill()
