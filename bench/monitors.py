@@ -3,12 +3,13 @@ import os
 
 
 class Guest:
-    """What every monitor is to run. Disks are (path, serial number, read-only); vsock is (CID, path of our bridge)."""
+    """What every monitor is to run. Disks are (path, serial number, read-only); vsock is (CID, path of our bridge); control is the
+    path of the monitor's own socket."""
 
-    def __init__(self, kernel, initrd=None, cmdline="", cpus=1, memory=512, disks=(), tap=None, paused=False, vsock=None):
+    def __init__(self, kernel, initrd=None, cmdline="", cpus=1, memory=512, disks=(), tap=None, paused=False, vsock=None, control=None):
         self.kernel, self.initrd, self.cmdline = kernel, initrd, cmdline
         self.cpus, self.memory, self.disks, self.tap, self.paused = cpus, memory, disks, tap, paused
-        self.vsock = vsock
+        self.vsock, self.control = vsock, control
 
 
 class Bulkhead:
@@ -30,6 +31,8 @@ class Bulkhead:
             words += ["--vsock", f"cid={guest.vsock[0]},socket={guest.vsock[1]}"]
         if guest.paused:
             words += ["--paused"]
+        if guest.control:
+            words += ["--control", guest.control]
         return words
 
     def agent(self, guest):
@@ -52,6 +55,8 @@ class Qemu:
             words += ["-initrd", guest.initrd]
         if guest.paused:
             words += ["-S"]
+        if guest.control:
+            words += ["-qmp", f"unix:{guest.control},server=on,wait=off"]
         for n, (path, serial, readonly) in enumerate(guest.disks):
             words += ["-object", f"iothread,id=io{n}", "-drive",
                       f"file={path},if=none,id=d{n},format=raw,cache=none,aio=io_uring"

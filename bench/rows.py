@@ -2,7 +2,8 @@
 
 A row: key, title, unit, which way is better.
 """
-SECTIONS = ["start", "boot", "count", "paths", "block", "network", "db"]
+SECTIONS = ["start", "control", "boot", "count", "paths", "block", "network", "db"]
+LOCAL = ["start", "control"]  # those that any /dev/kvm is good for: no guest works in them
 COUNTING = ["count", "paths"]  # those that need the clock that counts instructions
 PEERS = ["qemu-microvm", "qemu-q35"]
 BARE = "bare"  # no monitor: the database's container on the host itself
@@ -25,6 +26,10 @@ ROWS = [
     ("start_calls", "system calls before it", "", "less"),
     ("start_pss_kib", "memory beside the guest, PSS", "KiB", "less"),
     ("start_dirty_kib", "memory beside the guest, private dirty", "KiB", "less"),
+    ("call_p50_us", "a call (vm.info, query-status), median", "µs", "less"),
+    ("call_p99_us", "a call, 99th percentile", "µs", "less"),
+    ("client_pss_kib", "memory of an idle connection, PSS", "KiB", "less"),
+    ("client_dirty_kib", "memory of an idle connection, private dirty", "KiB", "less"),
 ] + [row for k in FLAVOURS for row in (
     (f"boot_{k}_s", f"{k}: process start to init", "s", "less"),
     (f"boot_{k}_cpu_s", f"{k}: CPU time to init", "s", "less"),
@@ -67,6 +72,7 @@ MARKS = [
     ("start_calls", 200, "system calls before it"),
     ("start_pss_kib", 1536, "memory beside the guest, PSS, KiB"),
     ("start_dirty_kib", 512, "memory beside the guest, private dirty, KiB"),
+    ("call_p99_us", 200, "vm.info, 99th percentile, µs"),
     ("boot_6.1_pss_kib", 1536, "the same when the guest has booted, PSS, KiB"),
     ("boot_6.1_dirty_kib", 512, "the same when the guest has booted, private dirty, KiB"),
     ("count_6.1_exits", 2800, "stock 6.1 vmlinux: exits to init"),
@@ -88,6 +94,8 @@ HARDWARE_MARKS = [(f"db_{name}_tps", BARE, 0.9) for name, _, _, _ in LOADS] + [
 
 def has(contestant, key):
     """Whether a row is one that a contestant can have."""
+    if key.startswith("client_"):
+        return contestant == "bulkhead"  # QEMU serves one client for each socket
     if contestant == BARE:
         return key == "db_sql_s" or key.startswith("db_") and key.endswith(("_tps", "_p99_ms"))
     return contestant != "qemu-microvm" or not key.startswith("db_")

@@ -6,11 +6,12 @@ import subprocess
 import tempfile
 import time
 
+import control
 import database
 from material import cache_folder
 from measure import Process, cpu_ns, exits, memory_beside_guest, system_calls
 from monitors import Bulkhead, Guest, QemuMicrovm, QemuQ35
-from rows import COUNTING, FLAVOURS, ROWS, SIZES, contestants
+from rows import COUNTING, FLAVOURS, LOCAL, ROWS, SIZES, contestants
 from server import Bare
 
 
@@ -67,6 +68,9 @@ class Bench:
             self.add(monitor, "start_pss_kib", pss)
             self.add(monitor, "start_dirty_kib", dirty)
         self.add(monitor, "start_calls", system_calls(command))
+
+    def control(self, monitor):
+        control.measure(self, monitor)
 
     def booted(self, flavour):
         return Guest(self.kernel(flavour), self.copied("initrd-idle"), "console=ttyS0 panic=-1 reboot=t quiet",
@@ -201,7 +205,7 @@ class Bench:
     def run(self, section):
         self.counting = section in COUNTING
         # Counting needs no second round; starting is quick, and some hosts are slow at giving memory now and then.
-        rounds = 1 if section in COUNTING else max(5, self.options.rounds) if section == "start" else self.options.rounds
+        rounds = 1 if section in COUNTING else max(5, self.options.rounds) if section in LOCAL else self.options.rounds
         for n in range(rounds):
             self.round = str(n + 1)
             monitors = [m for m in self.monitors if m.name in contestants(section, self.figures)]
