@@ -13,6 +13,7 @@
 struct token_bucket {
 	_Atomic uint64_t rate;		/* units a second; 0: no limit */
 	_Atomic uint64_t paid_until_ns; /* CLOCK_MONOTONIC */
+	_Atomic uint64_t changes;	/* of the rate */
 };
 
 /* Changes the rate at once; thread-safe. */

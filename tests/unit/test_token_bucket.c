@@ -185,6 +185,45 @@ START_TEST(threads_share_one_limit)
 }
 END_TEST
 
+struct changing {
+	struct token_bucket tb;
+	_Atomic bool end;
+};
+
+static void *take_much(void *arg)
+{
+	struct changing *changing = arg;
+
+	while (!atomic_load(&changing->end))
+		token_bucket_take(&changing->tb, 1000, START);
+	return NULL;
+}
+
+START_TEST(whoever_takes_while_the_rate_is_raised_leaves_no_debt_of_the_old_one)
+{
+	struct changing changing = {0};
+	pthread_t threads[2];
+	unsigned owing = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, take_much, &changing), 0);
+	for (unsigned i = 0; i < 50000; i++) {
+		token_bucket_set(&changing.tb, 1); /* each take owes 1000 s */
+		/* Long enough for them to see it, and not for them to be done, whatever this host's pace. */
+		for (volatile unsigned wait = 0; wait < i % 256; wait++)
+			;
+		token_bucket_set(&changing.tb, 1000000000000);
+		/* Each take owes 1 ns: the two threads cannot make a second of it meanwhile. */
+		for (unsigned look = 0; look < 100; look++)
+			owing += atomic_load(&changing.tb.paid_until_ns) > START + SECOND;
+	}
+	atomic_store(&changing.end, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_uint_eq(owing, 0);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("token_bucket");
@@ -198,5 +237,6 @@ int main(void)
 	tcase_add_test(tc, a_new_rate_counts_at_once);
 	tcase_add_test(tc, absurd_sizes_do_not_wrap_around);
 	tcase_add_test(tc, threads_share_one_limit);
+	tcase_add_test(tc, whoever_takes_while_the_rate_is_raised_leaves_no_debt_of_the_old_one);
 	return run_tests("token_bucket", tc, NULL);
 }
