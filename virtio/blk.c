@@ -267,3 +267,21 @@ void blk_get_counters(struct virtio_device *dev, uint64_t counters[BLK_COUNTERS]
 			counters[c] += atomic_load_explicit(
 				&blk->queues[i].counters[c], memory_order_relaxed);
 }
+
+uint64_t blk_in_flight(struct virtio_device *dev)
+{
+	struct blk *blk = blk_of(dev);
+	uint64_t held = 0;
+
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		held += atomic_load_explicit(&blk->queues[i].held, memory_order_relaxed);
+	return held;
+}
+
+void blk_add_latency(struct virtio_device *dev, enum blk_latency kind, struct histogram_sums *sums)
+{
+	struct blk *blk = blk_of(dev);
+
+	for (unsigned i = 0; i < dev->queue_count; i++)
+		histogram_add_to(sums, &blk->queues[i].latencies[kind]);
+}

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "virtio/device.h"
+#include "vmm/base/histogram.h"
 
 enum blk_cache {
 	BLK_CACHE_AUTO,	     /* none where the file allows O_DIRECT, else writeback */
@@ -64,3 +65,14 @@ enum blk_counter {
 
 /* Sums over all queues. Any thread; each figure is right, the set is not one moment's. */
 void blk_get_counters(struct virtio_device *dev, uint64_t counters[BLK_COUNTERS]);
+
+/* Requests that the disk has taken and not answered yet, those that the limits hold back included. Any thread. */
+uint64_t blk_in_flight(struct virtio_device *dev);
+
+enum blk_latency { BLK_LATENCY_READ, BLK_LATENCY_WRITE, BLK_LATENCY_FLUSH, BLK_LATENCIES };
+
+/*
+ * Add how long requests took that succeeded, over all queues: from the round of the queue's thread that took them to the one that
+ * answered them. Any thread.
+ */
+void blk_add_latency(struct virtio_device *dev, enum blk_latency kind, struct histogram_sums *sums);

@@ -40,6 +40,7 @@ void blk_request_release(struct blk_request *req)
 		blk_pool_give(&bq->segment_blocks, req->segments);
 	if (req->bounce)
 		blk_pool_give(&bq->bounces, req->bounce);
+	blk_queue_hold(bq, -1);
 	waiting = req->bounce && device_queue_usable(bq->dq) ? blk_fifo_take(&bq->starved) : NULL;
 	blk_pool_give(&bq->requests, req);
 	if (waiting)
@@ -56,15 +57,26 @@ static void count_finished(const struct blk_request *req, uint8_t status)
 		[BLK_ZERO] = BLK_ZEROES,
 	};
 
-	if (status != VIRTIO_BLK_S_OK)
-		count(req->queue, BLK_ERRORS, 1);
-	else if (req->kind < ARRAY_SIZE(requests))
-		count(req->queue, requests[req->kind], 1);
-	if (status == VIRTIO_BLK_S_OK && req->kind == BLK_READ)
-		count(req->queue, BLK_READ_BYTES, req->bytes);
-	else if (status == VIRTIO_BLK_S_OK && req->kind == BLK_WRITE)
-		count(req->queue, BLK_WRITTEN_BYTES, req->bytes);
+	struct blk_queue *bq = req->queue;
+
+	if (status != VIRTIO_BLK_S_OK) {
+		count(bq, BLK_ERRORS, 1);
+		return;
+	}
+	if (req->kind < ARRAY_SIZE(requests))
+		count(bq, requests[req->kind], 1);
+	if (req->kind == BLK_READ)
+		count(bq, BLK_READ_BYTES, req->bytes);
+	else if (req->kind == BLK_WRITE)
+		count(bq, BLK_WRITTEN_BYTES, req->bytes);
+	if (req->kind < BLK_LATENCIES)
+		histogram_count(
+			&bq->latencies[req->kind], loop_round_ns(bq->dq->loop) - req->taken_ns);
 }
+
+_Static_assert((int)BLK_READ == BLK_LATENCY_READ && (int)BLK_WRITE == BLK_LATENCY_WRITE &&
+		       (int)BLK_FLUSH == BLK_LATENCY_FLUSH,
+	"a kind is the index of its latencies");
 
 static void round_end(struct loop_job *job)
 {

@@ -11,6 +11,7 @@
 #include "virtio/blk.h"
 #include "virtio/blk_image.h"
 #include "virtio/token_bucket.h"
+#include "vmm/base/histogram.h"
 
 #include <linux/virtio_blk.h>
 #include <string.h>
@@ -56,6 +57,8 @@ struct blk_queue {
 
 	/* shared: written by the thread, read by anyone */
 	_Atomic uint64_t counters[BLK_COUNTERS];
+	_Atomic uint32_t held; /* requests taken and not let go of */
+	struct histogram latencies[BLK_LATENCIES];
 
 	struct iovec scratch[BLK_QUEUE_SIZE]; /* the chain just taken */
 };
@@ -86,7 +89,8 @@ struct blk_request {
 	uint64_t offset, left;	  /* in the file; of the data, or of the range being cleared */
 	uint64_t owed_bytes;	  /* not yet granted by the limits */
 	uint64_t bytes;
-	uint32_t written; /* for the used ring */
+	uint64_t taken_ns; /* when the round that took it began */
+	uint32_t written;  /* for the used ring */
 	uint16_t head;
 	uint16_t at, count; /* segments, or ranges */
 	uint8_t kind;
@@ -120,6 +124,14 @@ void blk_request_admit(struct blk_request *req);
 
 /* Answer the driver and let go of the request. */
 void blk_request_finish(struct blk_request *req, uint8_t status);
+
+/* Requests that were taken, or let go of. One writer. */
+static inline void blk_queue_hold(struct blk_queue *bq, int n)
+{
+	uint32_t held = atomic_load_explicit(&bq->held, memory_order_relaxed);
+
+	atomic_store_explicit(&bq->held, held + (uint32_t)n, memory_order_relaxed);
+}
 
 /* Let go of it without an answer. */
 void blk_request_release(struct blk_request *req);

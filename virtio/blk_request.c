@@ -178,9 +178,11 @@ void blk_request_take(struct blk_queue *bq, const struct descriptor_chain *chain
 		virtio_device_break(&bq->blk->dev, "more requests in flight than a queue can hold");
 		return;
 	}
+	blk_queue_hold(bq, 1);
 	/* All but the segments: they are written as far as they are used. */
 	memset(req, 0, offsetof(struct blk_request, inline_segments));
 	req->op.done = blk_io_done;
+	req->taken_ns = loop_round_ns(bq->dq->loop);
 	req->queue = bq;
 	req->segments = req->inline_segments;
 	req->owed_op = true;

@@ -158,6 +158,71 @@ START_TEST(limits_hold_and_are_used_up)
 }
 END_TEST
 
+static void wait_until_in_flight(uint64_t n)
+{
+	uint64_t end = now_ns() + DRIVER_WAIT_MS * 1000000ull;
+
+	while (blk_in_flight(guest.device) != n) {
+		ck_assert_msg(now_ns() < end, "%lu in flight, not %lu",
+			(unsigned long)blk_in_flight(guest.device), (unsigned long)n);
+		usleep(1000);
+	}
+}
+
+START_TEST(what_the_limits_hold_is_in_flight_and_its_wait_is_part_of_its_latency)
+{
+	struct blk_config config = disk_defaults();
+	struct histogram_sums sums = {0};
+	uint64_t held_ns, count = 0;
+
+	disk_make_file(DISK_SIZE);
+	config.iops = 1;
+	disk_start(&config, DRIVER_ALL_FEATURES);
+	add_reads(5, 4096);
+	wait_all(1);
+	wait_until_in_flight(4);
+	held_ns = now_ns();
+	usleep(20000);
+	held_ns = now_ns() - held_ns;
+	blk_set_limits(guest.device, 0, 0);
+	wait_all(4);
+	wait_until_in_flight(0);
+	blk_add_latency(guest.device, BLK_LATENCY_READ, &sums);
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+		count += sums.counts[i];
+	ck_assert_uint_eq(count, 5);
+	ck_assert_uint_ge(sums.sum_ns, 4 * held_ns);
+	disk_end();
+}
+END_TEST
+
+START_TEST(each_request_that_succeeds_is_in_the_latencies_of_its_kind_and_no_other)
+{
+	static const uint64_t expected[BLK_LATENCIES] = {
+		[BLK_LATENCY_READ] = 3, [BLK_LATENCY_WRITE] = 2, [BLK_LATENCY_FLUSH] = 1};
+
+	disk_start_default(BLK_CACHE_AUTO);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_IN, 8 * i, 4096), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_OUT, 8 * i, 4096), VIRTIO_BLK_S_OK);
+	ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_OK);
+	ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_IN, DISK_SECTORS, 4096), VIRTIO_BLK_S_IOERR);
+	ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
+	for (unsigned kind = 0; kind < BLK_LATENCIES; kind++) {
+		struct histogram_sums sums = {0};
+		uint64_t count = 0;
+
+		blk_add_latency(guest.device, kind, &sums);
+		for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+			count += sums.counts[i];
+		ck_assert_uint_eq(count, expected[kind]);
+	}
+	wait_until_in_flight(0);
+	disk_end();
+}
+END_TEST
+
 START_TEST(a_request_larger_than_the_limit_passes)
 {
 	struct blk_config config = disk_defaults();
@@ -283,6 +348,8 @@ static void add_tests(TCase *tc)
 	tcase_add_loop_test(
 		tc, a_disk_can_be_started_again_as_soon_as_its_monitor_was_killed, 0, 3);
 	tcase_add_loop_test(tc, limits_hold_and_are_used_up, 0, 2);
+	tcase_add_test(tc, what_the_limits_hold_is_in_flight_and_its_wait_is_part_of_its_latency);
+	tcase_add_test(tc, each_request_that_succeeds_is_in_the_latencies_of_its_kind_and_no_other);
 	tcase_add_test(tc, a_request_larger_than_the_limit_passes);
 	tcase_add_test(tc, lifting_a_limit_frees_what_it_held_at_once);
 	tcase_add_test(tc, a_reset_drops_what_the_limits_hold);

@@ -219,6 +219,46 @@ START_TEST(a_deferred_job_runs_once_for_all_that_asked_in_the_round)
 }
 END_TEST
 
+/* ---- the time of a round ---- */
+
+static uint64_t times[3];
+
+static void look_later(struct loop_timer *timer)
+{
+	(void)timer;
+	times[2] = loop_round_ns(loop);
+	loop_stop(loop);
+}
+
+static void look_twice(struct loop_job *job)
+{
+	uint64_t before = now_ns();
+
+	(void)job;
+	times[0] = loop_round_ns(loop);
+	while (now_ns() < before + 1000000)
+		;
+	times[1] = loop_round_ns(loop);
+}
+
+START_TEST(a_round_has_one_time_which_is_past_all_that_the_wait_before_it_waited_for)
+{
+	struct loop_job job = {.run = look_twice};
+	struct loop_timer timer = {.fire = look_later};
+	uint64_t before = now_ns(), due = before + 5000000;
+
+	if (_i)
+		loop_spin(loop, 0);
+	loop_post(loop, &job);
+	loop_timer_set(loop, &timer, due);
+	ck_assert_int_eq(loop_run(loop, &err), 0);
+	ck_assert_uint_ge(times[0], before);
+	ck_assert_uint_eq(times[1], times[0]);
+	ck_assert_uint_ge(times[2], due);
+	ck_assert_uint_le(times[2], now_ns());
+}
+END_TEST
+
 /* ---- what a ring may not do ---- */
 
 static int32_t open_result = 1;
@@ -389,6 +429,8 @@ int main(void)
 	tcase_add_test(tc, a_poll_sees_every_edge_of_an_eventfd_that_nobody_reads_and_stops_once);
 	tcase_add_test(tc, a_poll_stops_even_while_an_event_is_on_its_way);
 	tcase_add_test(tc, a_deferred_job_runs_once_for_all_that_asked_in_the_round);
+	tcase_add_loop_test(tc,
+		a_round_has_one_time_which_is_past_all_that_the_wait_before_it_waited_for, 0, 2);
 	tcase_add_test(tc, a_ring_refuses_operations_that_the_monitor_never_uses);
 	tcase_add_test(tc, a_call_returns_after_it_ran_on_the_loops_thread);
 	tcase_add_loop_test(tc, a_watch_misses_no_change_whether_the_loop_looks_or_sleeps, 0, 2);

@@ -135,6 +135,13 @@ void loop_poll_start(struct loop *loop, struct loop_poll *poll);
  */
 void loop_poll_stop(struct loop_poll *poll, void (*stopped)(struct loop_poll *poll));
 
+/*
+ * When the present round began (CLOCK_MONOTONIC): what a callback may take for now where the length of a round does not
+ * matter. However many ask, it costs one look at the clock a round, and none where the loop looks for events. The
+ * loop's own thread only.
+ */
+uint64_t loop_round_ns(struct loop *loop);
+
 /* Arm, move (earlier or later) or disarm. Synchronous: after loop_timer_clear() `fire` is not called. */
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t deadline_ns);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer);

@@ -11,6 +11,7 @@
 struct loop {
 	struct io_uring ring;
 	struct loop_timer *timers; /* sorted by deadline */
+	uint64_t round_ns;	   /* when the round began; 0: nobody has asked yet */
 	struct loop_poll wake;
 	int wake_fd;
 	bool enabled;

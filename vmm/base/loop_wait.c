@@ -38,13 +38,20 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t deadli
 	*at = timer;
 }
 
+uint64_t loop_round_ns(struct loop *loop)
+{
+	if (!loop->round_ns)
+		loop->round_ns = now_ns();
+	return loop->round_ns;
+}
+
 void loop_fire_timers(struct loop *loop)
 {
 	uint64_t now;
 
 	if (!loop->timers)
 		return;
-	now = now_ns();
+	now = loop_round_ns(loop);
 	while (loop->timers && loop->timers->deadline_ns <= now) {
 		struct loop_timer *timer = loop->timers;
 
@@ -174,13 +181,15 @@ int loop_wait(struct loop *loop)
 	bool seen;
 	int ret;
 
+	loop->round_ns = 0;
 	if (!loop->spins)
 		return arm_watches(loop) ? 0 : sleep_for_events(loop);
 	limit = look_limit(loop, busy);
 	start = now_ns();
 	seen = spin_worthwhile(spin, limit) && look_for_a_while(loop, start + limit);
 	ret = seen || arm_watches(loop) ? 0 : sleep_and_learn(loop);
-	spin_learn(spin, now_ns() - start, seen, limit);
+	loop->round_ns = now_ns();
+	spin_learn(spin, loop->round_ns - start, seen, limit);
 	if (busy)
 		learn_company(loop);
 	return ret;
