@@ -102,9 +102,10 @@ const struct policy_rule policy_rules[] = {
 	{"ppoll", POLICY_MAIN | POLICY_IO, ANY, "draining the console at the end"},
 
 	/* The main thread only. */
+	{"getrusage", POLICY_MAIN, ANY, "page faults, for the metrics"},
 	{"ftruncate", POLICY_MAIN, ANY, "growing a disk's file"},
 	{"openat", POLICY_MAIN, ANY,
-		"reading kernel and initrd again at a reset, the metrics file"},
+		"reading kernel and initrd again at a reset, the metrics file, threads' times"},
 	{"rename", POLICY_MAIN, ANY, "the metrics file"},
 	{"renameat", POLICY_MAIN, ANY, "the metrics file, where there is no rename"},
 	{"statx", POLICY_MAIN, ANY, "the same"},

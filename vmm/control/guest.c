@@ -103,6 +103,7 @@ static void settle_absent(struct guest_call *g, const char *why)
 {
 	struct error err;
 
+	machine_note_agent(g->control->machine, MACHINE_AGENT_ABSENT);
 	error_set(&err, ERROR_AGENT_ABSENT, "%s: %s", g->name, why);
 	error_hint(&err, "bulkhead-agent must run in the guest, which may still be starting");
 	settle(g, NULL, &err);
@@ -118,6 +119,7 @@ static void timed_out(struct loop_timer *timer)
 	struct guest_call *g = container_of(timer, struct guest_call, timer);
 	struct error err;
 
+	machine_note_agent(g->control->machine, MACHINE_AGENT_SILENT);
 	error_set(&err, ERROR_GUEST_TIMEOUT, "%s: the agent did not answer in time", g->name);
 	settle(g, NULL, &err);
 }
@@ -162,6 +164,31 @@ static json_t *with_output(struct guest_call *g, json_t *result)
 	return result;
 }
 
+static uint64_t figure(const json_t *object, const char *name)
+{
+	json_int_t value = json_integer_value(json_object_get(object, name));
+
+	return value > 0 ? (uint64_t)value : 0;
+}
+
+/* What guest.info says of memory is kept for the metrics: they cost the guest nothing by themselves. */
+static void note_memory(struct machine_guest *guest, const json_t *info)
+{
+	const json_t *pressure = json_object_get(json_object_get(info, "pressure"), "memory");
+
+	guest->memory_ns = now_ns();
+	guest->memory_available = figure(json_object_get(info, "memory"), "available");
+	guest->some_us = figure(json_object_get(pressure, "some"), "total_us");
+	guest->full_us = figure(json_object_get(pressure, "full"), "total_us");
+}
+
+static void note_answer(struct guest_call *g, const json_t *result)
+{
+	machine_note_agent(g->control->machine, MACHINE_AGENT_ANSWERS);
+	if (result && !strcmp(g->name, "guest.info"))
+		note_memory(machine_guest(g->control->machine), result);
+}
+
 /* Returns false when the call is settled. */
 static bool take_line(struct guest_call *g, const char *line, size_t len)
 {
@@ -182,8 +209,10 @@ static bool take_line(struct guest_call *g, const char *line, size_t len)
 	}
 	answer = json_incref(json_object_get(object, "result"));
 	if (answer) {
+		note_answer(g, answer);
 		settle(g, with_output(g, answer), NULL);
 	} else if (json_object_get(object, "error")) {
+		note_answer(g, NULL);
 		rpc_error_read(json_object_get(object, "error"), &err);
 		settle(g, NULL, &err);
 	} else {
@@ -270,8 +299,10 @@ static int connect_agent(const struct control *control, int *out, struct error *
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = -1;
 
-	if (!config->vsock_cid)
+	if (!config->vsock_cid) {
+		machine_note_agent(control->machine, MACHINE_AGENT_ABSENT);
 		return error_set(err, ERROR_AGENT_ABSENT, "the VM has no vsock (see --vsock)");
+	}
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", config->vsock_socket);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -279,9 +310,11 @@ static int connect_agent(const struct control *control, int *out, struct error *
 	if (!control_may_keep(control, fd))
 		return error_set(err, ERROR_NO_RESOURCE,
 			"no descriptor is left for another call (RLIMIT_NOFILE)");
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		machine_note_agent(control->machine, MACHINE_AGENT_ABSENT);
 		return error_set(err, ERROR_AGENT_ABSENT,
 			"the vsock's socket does not take connections: %s", strerrordesc_np(errno));
+	}
 	*out = steal_fd(&fd);
 	return 0;
 }

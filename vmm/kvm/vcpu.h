@@ -49,9 +49,11 @@ struct vcpu_counters {
 
 struct vcpu {
 	struct vm *vm;
-	unsigned index; /* also the APIC id */
-	int fd;		/* KVM_RUN holds it: any other ioctl waits until the thread comes back */
-	int stats_fd;	/* for kvm_stats_read(); -1: this KVM has none */
+	unsigned index;	 /* also the APIC id */
+	int fd;		 /* KVM_RUN holds it: any other ioctl waits until the thread comes back */
+	int stats_fd;	 /* for kvm_stats_add(); -1: this KVM has none */
+	_Atomic int tid; /* of the thread; 0: it has not begun */
+	int sched_fd;	 /* for vcpu_add_times(); -1: nobody has asked yet */
 	struct kvm_run *run;
 	const struct vcpu_ops *ops;
 	void *owner;
@@ -86,6 +88,14 @@ void vcpus_resume(struct vcpu_group *group);
 
 /* Returns when no vCPU is in KVM_RUN or in a callback. Never from a vCPU's own thread. */
 void vcpus_pause(struct vcpu_group *group);
+
+/* What the vCPU's thread has run, and stood ready to run while the host's CPUs did something else. */
+struct vcpu_times {
+	uint64_t ran_ns, waited_ns;
+};
+
+/* Add them to `times`: one system call, but for the first time. False where the host does not tell. One thread at a time. */
+bool vcpu_add_times(struct vcpu *vcpu, struct vcpu_times *times);
 
 /* End and join the threads, close the descriptors, empty the group. */
 void vcpus_destroy(struct vcpu_group *group);

@@ -22,6 +22,7 @@
 #include "vmm/machine/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -177,6 +178,8 @@ static void power_off(struct machine *m)
 {
 	if (!m->powered)
 		return;
+	machine_pause_ends(m);
+	m->guest = (struct machine_guest){0};
 	vcpus_destroy(&m->vcpus);
 	machine_devices_set_vm(&m->devices, NULL);
 	arch_platform_disconnect(m->platform, &m->vm);
@@ -208,6 +211,8 @@ static int power_on(struct machine *m, struct error *err)
 		power_off(m);
 	else if (!m->pauses)
 		vcpus_resume(&m->vcpus);
+	else
+		machine_pause_begins(m);
 	m->ran = true;
 	return ret;
 }
@@ -355,6 +360,7 @@ int machine_create(struct machine_config *config, struct machine **out, struct e
 		return error_errno(err, ENOMEM, "cannot create the machine");
 	m->config = config;
 	m->kvm_fd = -1;
+	m->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	m->request_job.run = act;
 	m->paused = config->paused;
 	m->started = !config->paused;
@@ -387,6 +393,7 @@ void machine_destroy(struct machine *m)
 	arch_platform_destroy(m->platform);
 	arch_cpu_model_destroy(m->cpu_model);
 	cleanup_close(&m->kvm_fd);
+	cleanup_close(&m->statm_fd);
 	guest_memory_destroy(&m->memory);
 	loop_destroy(m->loop);
 	free(m->cmdline);

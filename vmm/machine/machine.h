@@ -45,6 +45,23 @@ enum machine_request {
 	MACHINE_REQUEST_FAIL,
 };
 
+/* Whether the guest's agent was there when it was last asked for. */
+enum machine_agent {
+	MACHINE_AGENT_UNKNOWN, /* nobody has asked since the guest began */
+	MACHINE_AGENT_ABSENT,
+	MACHINE_AGENT_SILENT, /* there was no answer in time */
+	MACHINE_AGENT_ANSWERS,
+};
+
+/* What the guest says of itself, hence hostile: for people to look at, never to compute with. */
+struct machine_guest {
+	enum machine_agent agent;
+	uint64_t agent_ns;  /* CLOCK_MONOTONIC of that */
+	uint64_t memory_ns; /* and of what follows; 0: it was never told */
+	uint64_t memory_available;
+	uint64_t some_us, full_us; /* that some of its tasks, all of them, waited for memory */
+};
+
 /* Told of every change of state, on the main thread. Embed it. */
 struct machine_observer {
 	struct machine_observer *next;
@@ -84,6 +101,11 @@ struct machine_config *machine_config(const struct machine *machine);
 struct machine_devices *machine_devices(struct machine *machine);
 /* CLOCK_MONOTONIC, when machine_run() began; 0 before. */
 uint64_t machine_started_ns(const struct machine *machine);
+
+/* As it was last told by whoever asks the agent; a new guest is unknown. Main thread. */
+struct machine_guest *machine_guest(struct machine *machine);
+void machine_note_agent(struct machine *machine, enum machine_agent agent);
+const char *machine_agent_name(enum machine_agent agent);
 
 /* The main loop, for the caller's own descriptors (signals). */
 struct loop *machine_loop(struct machine *machine);

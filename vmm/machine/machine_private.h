@@ -10,6 +10,13 @@
 
 #include <stdatomic.h>
 
+/* How long vCPUs stood still, by whose wish. */
+struct machine_pauses {
+	uint64_t count, total_ns, longest_ns;
+};
+
+enum machine_pauser { PAUSER_USER, PAUSER_MONITOR, PAUSERS };
+
 struct machine {
 	struct machine_config *config;
 	char *cmdline;
@@ -28,8 +35,11 @@ struct machine {
 	struct vm vm;
 	struct vcpu_group vcpus;
 	bool powered;
-	bool ran;	 /* some guest has run in this RAM */
-	unsigned pauses; /* nested; vCPUs run at 0 */
+	bool ran;		    /* some guest has run in this RAM */
+	unsigned pauses;	    /* nested; vCPUs run at 0 */
+	uint64_t pause_began_ns;    /* 0: they run, or there is nothing yet that could */
+	enum machine_pauser pauser; /* of the pause under way: the user's wish outweighs ours */
+	struct machine_pauses pause_times[PAUSERS];
 
 	_Atomic int request; /* shared: raised by any thread, acted on by the main loop */
 	struct loop_job request_job;
@@ -41,7 +51,13 @@ struct machine {
 	enum machine_exit how;
 	struct error failure;
 	struct machine_observer *observers;
+	struct machine_guest guest;
+	int statm_fd; /* /proc/self/statm: there may be no descriptor left when it is wanted */
 };
+
+/* A pause begins; or ends, or its guest does. Main thread. */
+void machine_pause_begins(struct machine *m);
+void machine_pause_ends(struct machine *m);
 
 /* Tell the observers what the state is now. Main thread. */
 void machine_tell_state(struct machine *m);

@@ -60,17 +60,42 @@ void machine_tell_state(struct machine *m)
 		o->state_changed(o, machine_state(m), m->how);
 }
 
+void machine_pause_begins(struct machine *m)
+{
+	/* A guest that has not been let go yet does not stand still: it has not begun. */
+	m->pause_began_ns = m->started ? now_ns() : 0;
+	m->pauser = m->paused ? PAUSER_USER : PAUSER_MONITOR;
+}
+
+void machine_pause_ends(struct machine *m)
+{
+	struct machine_pauses *times = &m->pause_times[m->pauser];
+	uint64_t ns;
+
+	if (!m->pause_began_ns)
+		return;
+	ns = now_ns() - m->pause_began_ns;
+	m->pause_began_ns = 0;
+	times->count++;
+	times->total_ns += ns;
+	times->longest_ns = max_u64(times->longest_ns, ns);
+}
+
 void machine_pause(struct machine *m)
 {
-	if (m->pauses++ == 0 && m->powered)
+	if (m->pauses++ == 0 && m->powered) {
+		machine_pause_begins(m);
 		vcpus_pause(&m->vcpus);
+	}
 }
 
 void machine_resume(struct machine *m)
 {
 	BUG_ON(!m->pauses);
-	if (--m->pauses == 0 && m->powered)
+	if (--m->pauses == 0 && m->powered) {
 		vcpus_resume(&m->vcpus);
+		machine_pause_ends(m);
+	}
 }
 
 void machine_set_paused(struct machine *m, bool paused)
@@ -80,6 +105,7 @@ void machine_set_paused(struct machine *m, bool paused)
 	m->paused = paused;
 	if (paused) {
 		machine_pause(m);
+		m->pauser = PAUSER_USER;
 	} else {
 		m->started = true;
 		machine_resume(m);
@@ -91,6 +117,29 @@ void machine_set_paused(struct machine *m, bool paused)
 void machine_press_power_button(struct machine *m)
 {
 	arch_platform_press_power_button(m->platform);
+}
+
+struct machine_guest *machine_guest(struct machine *m)
+{
+	return &m->guest;
+}
+
+void machine_note_agent(struct machine *m, enum machine_agent agent)
+{
+	m->guest.agent = agent;
+	m->guest.agent_ns = now_ns();
+}
+
+const char *machine_agent_name(enum machine_agent agent)
+{
+	static const char *const names[] = {
+		[MACHINE_AGENT_UNKNOWN] = "unknown",
+		[MACHINE_AGENT_ABSENT] = "absent",
+		[MACHINE_AGENT_SILENT] = "silent",
+		[MACHINE_AGENT_ANSWERS] = "answers",
+	};
+
+	return names[agent];
 }
 
 struct machine_config *machine_config(const struct machine *m)
