@@ -10,6 +10,7 @@
 #include "virtio/device.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/probe.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
@@ -153,7 +154,7 @@ static void kicked(struct loop_poll *poll, uint32_t revents)
 {
 	struct device_queue *dq = container_of(poll, struct device_queue, kick);
 
-	(void)revents;
+	PROBE(virtqueue__kick, dq->device->id, dq->index, revents);
 	if (device_queue_usable(dq))
 		dq->device->ops->queue_kicked(dq);
 }
@@ -289,6 +290,8 @@ static bool queues_valid(struct virtio_device *dev)
 			virtio_device_break(dev, dq->ring.fault);
 			return false;
 		}
+		dq->ring.owner = dev->id;
+		dq->ring.index = i;
 	}
 	return true;
 }
@@ -390,8 +393,10 @@ bool device_queue_pop(struct device_queue *dq, struct descriptor_chain *chain)
 
 void device_queue_signal(struct device_queue *dq)
 {
-	if (virtqueue_needs_interrupt(&dq->ring) && dq->device->transport)
-		dq->device->transport->queue_interrupt(dq->device, dq->vector);
+	if (!virtqueue_needs_interrupt(&dq->ring) || !dq->device->transport)
+		return;
+	PROBE(virtqueue__interrupt, dq->device->id, dq->index, dq->vector);
+	dq->device->transport->queue_interrupt(dq->device, dq->vector);
 }
 
 /* ---- whole-device reset and end, on the main thread ---- */

@@ -10,6 +10,7 @@
 #include "virtio/virtqueue.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/probe.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
@@ -164,8 +165,10 @@ int virtqueue_pop(struct virtqueue *q, struct descriptor_chain *chain)
 	chain->readable = chain->writable = 0;
 	chain->readable_len = chain->writable_len = 0;
 	ret = walk(q, chain, q->desc, q->size, head, true);
-	if (ret > 0)
+	if (ret > 0) {
 		q->next_avail++;
+		PROBE(virtqueue__take, q->owner, q->index, head);
+	}
 	return ret;
 }
 
@@ -181,6 +184,7 @@ void virtqueue_fill(struct virtqueue *q, uint16_t at, uint16_t head, uint32_t wr
 
 	store(&elem->id, (uint32_t)head);
 	store(&elem->len, written);
+	PROBE(virtqueue__complete, q->owner, q->index, head, written);
 }
 
 void virtqueue_publish(struct virtqueue *q, uint16_t count)

@@ -38,6 +38,8 @@ struct virtqueue {
 	uint16_t next_used;	  /* free-running: where the next completion goes */
 	uint16_t signalled_used;  /* next_used at the last decision to interrupt */
 	const char *fault;	  /* not NULL: broken, and why */
+	const char *owner;	  /* for probes only: the device's id, or NULL */
+	unsigned index;		  /* for probes only: which of its queues */
 };
 
 /*

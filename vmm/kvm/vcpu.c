@@ -10,6 +10,7 @@
 #include "vmm/kvm/vcpu.h"
 
 #include "vmm/base/log.h"
+#include "vmm/base/probe.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
@@ -75,6 +76,7 @@ static void handle_port(struct vcpu *vcpu)
 	uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
 	count(&vcpu->counters.port);
+	PROBE(vcpu__port, vcpu->index, run->io.port, run->io.size, run->io.direction);
 	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
 		if (run->io.direction == KVM_EXIT_IO_OUT)
 			vcpu->ops->port_write(vcpu->owner, run->io.port, data, run->io.size);
@@ -88,6 +90,7 @@ static void handle_mmio(struct vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 
 	count(&vcpu->counters.mmio);
+	PROBE(vcpu__mmio, vcpu->index, run->mmio.phys_addr, run->mmio.len, run->mmio.is_write);
 	if (run->mmio.is_write)
 		vcpu->ops->mmio_write(
 			vcpu->owner, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
@@ -102,6 +105,7 @@ static enum vcpu_stop handle_exit(struct vcpu *vcpu, uint64_t *detail)
 	struct kvm_run *run = vcpu->run;
 
 	count(&vcpu->counters.exits);
+	PROBE(vcpu__exit, vcpu->index, run->exit_reason);
 	switch (run->exit_reason) {
 	case KVM_EXIT_MMIO:
 		handle_mmio(vcpu);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What can be asked of a machine as it runs, and who is told of it. See machine.h. */
+#include "vmm/base/probe.h"
 #include "vmm/base/util.h"
 #include "vmm/machine/machine_private.h"
 
@@ -79,6 +80,7 @@ void machine_pause_ends(struct machine *m)
 	times->count++;
 	times->total_ns += ns;
 	times->longest_ns = max_u64(times->longest_ns, ns);
+	PROBE(pause__end, m->pauser, ns);
 }
 
 void machine_pause(struct machine *m)
@@ -86,6 +88,7 @@ void machine_pause(struct machine *m)
 	if (m->pauses++ == 0 && m->powered) {
 		machine_pause_begins(m);
 		vcpus_pause(&m->vcpus);
+		PROBE(pause__begin, m->pauser);
 	}
 }
 
