@@ -28,5 +28,6 @@ const struct payload_test payload_tests[] = {
 	{"vsock_connect", test_vsock_connect},
 	{"vsock_listen", test_vsock_listen},
 	{"net_echo", test_net_echo},
+	{"debug", test_debug},
 	{0},
 };

@@ -40,5 +40,8 @@ void test_serial_echo(void);
 void test_vsock_connect(void);
 void test_vsock_listen(void);
 
+/* test_debug.c */
+void test_debug(void);
+
 /* test_net.c */
 void test_net_echo(void);

@@ -16,6 +16,7 @@
 #include "vmm/cli/readiness.h"
 #include "vmm/cli/report.h"
 #include "vmm/control/control.h"
+#include "vmm/gdb/gdb.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/metrics.h"
@@ -119,6 +120,7 @@ static int run_machine(struct machine_config *config, struct readiness *readines
 	_cleanup_close_ int fd = -1;
 	struct signals signals = {0};
 	struct control *control = NULL;
+	struct gdb *gdb = NULL;
 	struct metrics_file metrics = {0};
 	int ret = signals_open(&fd, err);
 
@@ -126,12 +128,16 @@ static int run_machine(struct machine_config *config, struct readiness *readines
 		ret = machine_create(config, &signals.machine, err);
 	if (!ret && config->metrics_file)
 		ret = metrics_file_start(&metrics, signals.machine, config->metrics_file, err);
+	if (!ret && config->gdb == GDB_UNIX)
+		ret = gdb_create(signals.machine, config->gdb_path, &gdb, err);
 	/* Last: who can connect finds everything else there. */
 	if (!ret && (config->control || config->control_fd >= 0))
 		ret = control_create(signals.machine, config->control, &control, err);
 	if (ret) {
 		control_destroy(control);
+		gdb_leave(gdb);
 		machine_destroy(signals.machine);
+		gdb_destroy(gdb);
 		return ret;
 	}
 	signals.poll.fd = fd;
@@ -143,7 +149,9 @@ static int run_machine(struct machine_config *config, struct readiness *readines
 	readiness_close(readiness);
 	metrics_file_finish(&metrics);
 	control_destroy(control);
+	gdb_leave(gdb);
 	machine_destroy(signals.machine);
+	gdb_destroy(gdb);
 	return ret;
 }
 

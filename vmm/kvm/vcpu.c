@@ -105,6 +105,7 @@ static enum vcpu_stop handle_exit(struct vcpu *vcpu, uint64_t *detail)
 	struct kvm_run *run = vcpu->run;
 
 	count(&vcpu->counters.exits);
+	vcpu->unsettled = run->exit_reason == KVM_EXIT_MMIO || run->exit_reason == KVM_EXIT_IO;
 	PROBE(vcpu__exit, vcpu->index, run->exit_reason);
 	switch (run->exit_reason) {
 	case KVM_EXIT_MMIO:
@@ -118,6 +119,11 @@ static enum vcpu_stop handle_exit(struct vcpu *vcpu, uint64_t *detail)
 		return VCPU_STOP_NONE;
 	case KVM_EXIT_HLT: /* only without an in-kernel LAPIC, which we always have */
 		count(&vcpu->counters.halt);
+		return VCPU_STOP_NONE;
+	case KVM_EXIT_DEBUG:
+		atomic_store(&vcpu->held, true);
+		atomic_store(&vcpu->trapped, true);
+		vcpu->ops->debug(vcpu->owner, vcpu);
 		return VCPU_STOP_NONE;
 	case KVM_EXIT_SHUTDOWN:
 		return VCPU_STOP_SHUTDOWN;
@@ -158,7 +164,7 @@ static bool pass_gate(struct vcpu *vcpu)
 	pthread_mutex_lock(&group->lock);
 	group->parked_count++;
 	pthread_cond_signal(&group->parked);
-	while (atomic_load(&group->hold) && !group->quit)
+	while ((atomic_load(&group->hold) || atomic_load(&vcpu->held)) && !group->quit)
 		pthread_cond_wait(&group->resumed, &group->lock);
 	group->parked_count--;
 	go_on = !group->quit;
@@ -182,6 +188,33 @@ static void stop(struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail)
 	pthread_mutex_unlock(&group->lock);
 }
 
+static bool must_wait(const struct vcpu *vcpu)
+{
+	return atomic_load_explicit(&vcpu->group->hold, memory_order_relaxed) ||
+	       atomic_load_explicit(&vcpu->held, memory_order_relaxed);
+}
+
+/*
+ * §5: what an access to a port or register has begun is complete only when KVM_RUN is entered again, and until then
+ * the registers are not those of a point between two instructions. With immediate_exit that is all KVM_RUN does.
+ */
+static enum vcpu_stop settle(struct vcpu *vcpu, uint64_t *detail)
+{
+	enum vcpu_stop why = VCPU_STOP_NONE;
+
+	while (vcpu->unsettled && why == VCPU_STOP_NONE) {
+		int ret;
+
+		vcpu->unsettled = false;
+		vcpu->run->immediate_exit = 1;
+		ret = ioctl(vcpu->fd, KVM_RUN, 0);
+		vcpu->run->immediate_exit = 0;
+		if (ret == 0) /* an access in several parts, or a step that it ends */
+			why = handle_exit(vcpu, detail);
+	}
+	return why;
+}
+
 static void run(struct vcpu *vcpu)
 {
 	enum vcpu_stop why = VCPU_STOP_NONE;
@@ -189,9 +222,15 @@ static void run(struct vcpu *vcpu)
 
 	while (why == VCPU_STOP_NONE) {
 		/* Asked again behind the gate: the kick of the next pause may be the one that was taken there. */
-		while (atomic_load_explicit(&vcpu->group->hold, memory_order_relaxed))
+		while (must_wait(vcpu)) {
+			why = settle(vcpu, &detail);
+			if (why != VCPU_STOP_NONE)
+				break;
 			if (!pass_gate(vcpu))
 				return;
+		}
+		if (why != VCPU_STOP_NONE)
+			break;
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			why = handle_exit(vcpu, &detail);
 		} else if (errno == EINTR) {
@@ -267,6 +306,16 @@ void vcpus_resume(struct vcpu_group *group)
 {
 	pthread_mutex_lock(&group->lock);
 	atomic_store(&group->hold, false);
+	pthread_cond_broadcast(&group->resumed);
+	pthread_mutex_unlock(&group->lock);
+}
+
+void vcpu_hold(struct vcpu *vcpu, bool held)
+{
+	struct vcpu_group *group = vcpu->group;
+
+	pthread_mutex_lock(&group->lock);
+	atomic_store(&vcpu->held, held);
 	pthread_cond_broadcast(&group->resumed);
 	pthread_mutex_unlock(&group->lock);
 }

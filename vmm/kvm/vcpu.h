@@ -38,6 +38,8 @@ struct vcpu_ops {
 	void (*port_read)(void *owner, uint16_t port, uint8_t *data, unsigned len);
 	void (*port_write)(void *owner, uint16_t port, const uint8_t *data, unsigned len);
 	void (*stopped)(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail);
+	/* KVM_EXIT_DEBUG: it is `trapped` and held, and run->debug says where, until a debugger lets it go. */
+	void (*debug)(void *owner, struct vcpu *vcpu);
 	void (*enter)(
 		void *owner, struct vcpu *vcpu); /* first thing on the new thread; may be NULL */
 };
@@ -60,6 +62,9 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	struct vcpu_group *group;
+	_Atomic bool held;    /* waits at the gate whatever the group does: see vcpu_hold() */
+	_Atomic bool trapped; /* in a debug exit that no debugger has looked at yet */
+	bool unsettled;	      /* its thread only: the last exit is not complete in KVM */
 	struct vcpu_counters counters;
 };
 
@@ -85,6 +90,12 @@ int vcpus_start(struct vcpu_group *group, struct error *err);
 
 /* Let all run. */
 void vcpus_resume(struct vcpu_group *group);
+
+/*
+ * Keep one vCPU at the gate while the others run, or let it go with them. Only while the group is paused, or for one that
+ * is at the gate already.
+ */
+void vcpu_hold(struct vcpu *vcpu, bool held);
 
 /* Returns when no vCPU is in KVM_RUN or in a callback. Never from a vCPU's own thread. */
 void vcpus_pause(struct vcpu_group *group);

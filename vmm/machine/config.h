@@ -49,6 +49,7 @@ struct net_options {
 };
 
 enum console_kind { CONSOLE_STDIO, CONSOLE_OFF, CONSOLE_FILE, CONSOLE_SOCKET };
+enum gdb_kind { GDB_OFF, GDB_UNIX };
 enum seccomp_mode { SECCOMP_ON, SECCOMP_OFF, SECCOMP_LOG };
 
 struct machine_config {
@@ -71,6 +72,8 @@ struct machine_config {
 	enum console_kind console;
 	char *console_path;
 	bool paused;
+	enum gdb_kind gdb;
+	char *gdb_path;
 	enum seccomp_mode seccomp;
 	enum log_level log_level;
 	char *log_file, *metrics_file;

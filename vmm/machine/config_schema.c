@@ -40,6 +40,8 @@ static const struct schema_choice cache_modes[] = {{"none", BLK_CACHE_NONE},
 static const struct schema_choice console_kinds[] = {{"stdio", CONSOLE_STDIO}, {"off", CONSOLE_OFF},
 	{"file:", CONSOLE_FILE}, {"socket:", CONSOLE_SOCKET}, {NULL, 0}};
 
+static const struct schema_choice gdb_kinds[] = {{"off", GDB_OFF}, {"unix:", GDB_UNIX}, {NULL, 0}};
+
 static const struct schema_choice seccomp_modes[] = {
 	{"on", SECCOMP_ON}, {"off", SECCOMP_OFF}, {"log", SECCOMP_LOG}, {NULL, 0}};
 
@@ -365,6 +367,14 @@ const struct schema machine_config_schema[] = {
 		MACHINE(paused),
 		.value = "off",
 		.help = "create the VM, but do not start it"},
+	{.name = "gdb",
+		.type = SCHEMA_CHOICE,
+		MACHINE(gdb),
+		.extra = offsetof(struct machine_config, gdb_path),
+		.choices = gdb_kinds,
+		.max = SOCKET_LENGTH_MAX,
+		.value = "off",
+		.help = "a socket for gdb, to debug the guest's kernel, for this user only"},
 	{.name = "seccomp",
 		.type = SCHEMA_CHOICE,
 		MACHINE(seccomp),

@@ -121,6 +121,12 @@ static void vcpu_stopped(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uin
 	machine_request(m, MACHINE_REQUEST_CRASH);
 }
 
+static void vcpu_debug(void *owner, struct vcpu *vcpu)
+{
+	(void)vcpu;
+	machine_vcpu_trapped(owner);
+}
+
 static void enter_vcpu(void *owner, struct vcpu *vcpu)
 {
 	struct machine *m = owner;
@@ -137,6 +143,7 @@ static const struct vcpu_ops vcpu_ops = {
 	.port_read = port_read,
 	.port_write = port_write,
 	.stopped = vcpu_stopped,
+	.debug = vcpu_debug,
 	.enter = enter_vcpu,
 };
 
@@ -362,6 +369,7 @@ int machine_create(struct machine_config *config, struct machine **out, struct e
 	m->kvm_fd = -1;
 	m->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	m->request_job.run = act;
+	m->trap_job.run = machine_take_traps;
 	m->paused = config->paused;
 	m->started = !config->paused;
 	m->pauses = config->paused;

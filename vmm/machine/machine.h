@@ -16,6 +16,7 @@
 
 #include "vmm/base/error.h"
 #include "vmm/base/loop.h"
+#include "vmm/kvm/vcpu.h"
 #include "vmm/machine/config.h"
 
 struct machine;
@@ -70,6 +71,12 @@ struct machine_observer {
 		struct machine_observer *observer, enum machine_state state, enum machine_exit how);
 };
 
+/* A debugger of the guest (vmm/gdb). Embed it. */
+struct machine_debugger {
+	/* A vCPU is `trapped`: take that back, and let it go when it may. Main thread; a vCPU may run meanwhile. */
+	void (*vcpu_trapped)(struct machine_debugger *debugger);
+};
+
 /* The configuration must outlive the machine; what is plugged in later is entered in it. */
 int machine_create(struct machine_config *config, struct machine **out, struct error *err);
 void machine_destroy(struct machine *machine);
@@ -106,6 +113,12 @@ uint64_t machine_started_ns(const struct machine *machine);
 struct machine_guest *machine_guest(struct machine *machine);
 void machine_note_agent(struct machine *machine, enum machine_agent agent);
 const char *machine_agent_name(enum machine_agent agent);
+
+/* One at a time; NULL for none. Without one a trapped vCPU goes on. */
+void machine_set_debugger(struct machine *machine, struct machine_debugger *debugger);
+/* NULL while there are none. A reset makes new ones. */
+struct vcpu_group *machine_vcpus(struct machine *machine);
+const struct guest_memory *machine_memory(const struct machine *machine);
 
 /* The main loop, for the caller's own descriptors (signals). */
 struct loop *machine_loop(struct machine *machine);

@@ -53,7 +53,16 @@ struct machine {
 	struct machine_observer *observers;
 	struct machine_guest guest;
 	int statm_fd; /* /proc/self/statm: there may be no descriptor left when it is wanted */
+
+	struct machine_debugger *debugger;
+	struct loop_job trap_job;
+	_Atomic bool trap_posted;
 };
+
+/* A vCPU is in a debug exit. Its thread. */
+void machine_vcpu_trapped(struct machine *m);
+/* The job that this posts. */
+void machine_take_traps(struct loop_job *job);
 
 /* A pause begins; or ends, or its guest does. Main thread. */
 void machine_pause_begins(struct machine *m);

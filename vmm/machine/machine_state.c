@@ -117,6 +117,44 @@ void machine_set_paused(struct machine *m, bool paused)
 		machine_tell_state(m);
 }
 
+/* ---- debugging ---- */
+
+void machine_set_debugger(struct machine *m, struct machine_debugger *debugger)
+{
+	m->debugger = debugger;
+}
+
+void machine_vcpu_trapped(struct machine *m)
+{
+	if (!atomic_exchange(&m->trap_posted, true))
+		loop_post(m->loop, &m->trap_job);
+}
+
+void machine_take_traps(struct loop_job *job)
+{
+	struct machine *m = container_of(job, struct machine, trap_job);
+
+	atomic_store(&m->trap_posted, false);
+	if (m->debugger) {
+		m->debugger->vcpu_trapped(m->debugger);
+		return;
+	}
+	/* It went just now, and took its breakpoints with it: what is there now is executed again. */
+	for (unsigned i = 0; m->powered && i < m->vcpus.count; i++)
+		if (atomic_exchange(&m->vcpus.vcpus[i]->trapped, false))
+			vcpu_hold(m->vcpus.vcpus[i], false);
+}
+
+struct vcpu_group *machine_vcpus(struct machine *m)
+{
+	return m->powered ? &m->vcpus : NULL;
+}
+
+const struct guest_memory *machine_memory(const struct machine *m)
+{
+	return &m->memory;
+}
+
 void machine_press_power_button(struct machine *m)
 {
 	arch_platform_press_power_button(m->platform);
