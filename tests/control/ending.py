@@ -4,13 +4,15 @@ No payload has an agent, so these tests are one: they take over the path of the 
 """
 import json
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
 import threading
 import time
 
-from harness import VM, check, lines, refused, test, type_and_read, wait_for
+from harness import VM, RpcError, check, lines, refused, test, type_and_read, wait_for
 
 
 class Agent:
@@ -52,9 +54,9 @@ class Agent:
                 sock.sendall(json.dumps({"jsonrpc": "2.0", "id": request["id"], **self.answer}).encode() + b"\n")
 
 
-def with_vsock(env):
+def with_vsock(env, **more):
     path = f"{env.work}/vsock-{os.urandom(4).hex()}"
-    return path, VM(env, "--vsock", f"cid=3,socket={path}", "--log-level", "info")
+    return path, VM(env, "--vsock", f"cid=3,socket={path}", "--log-level", "info", **more)
 
 
 BUTTON = "pressing the power button"
@@ -192,3 +194,40 @@ def _(env):
                 check([n["params"]["state"] for n in after.notes] == ["paused", "running"] * 3, f"{after.notes}")
         wait_for("the descriptors of what was in flight", lambda: vm.fds() <= fds)
         type_and_read(vm, b"on\n")
+
+
+@test("questions to the agent leave the descriptors that a reset needs, and are told so")
+def _(env):
+    path, vm = with_vsock(env, limits=[(resource.RLIMIT_NOFILE, 60)])
+    with vm, vm.client() as first:
+        first.call("vm.info")
+        with Agent(path, None) as agent:
+            clients = []
+            for _ in range(40):
+                asked = len(agent.asked)
+                clients.append(vm.client())
+                clients[-1].send("guest.exec", argv=["x"], timeout_ms=0)
+                wait_for("the question or a refusal", lambda asked=asked: len(agent.asked) > asked or readable(clients[-1]))
+                if readable(clients[-1]):
+                    break
+            error = clients[-1].line()["error"]
+            check("no descriptor is left" in error["message"] and error["data"]["kind"] == "no_resource", f"{error}")
+            check(len(agent.asked) > 3, f"only {len(agent.asked)} questions")
+            for _ in range(3):
+                check(first.call("vm.reset") == {"state": "running"}, "vm.reset")
+            type_and_read(vm, b"on\n")
+            for client in clients:
+                client.socket.close()
+        wait_for("room for a question again", lambda: kind_of(first, "guest.ping") == "agent_absent")
+
+
+def kind_of(client, method):
+    try:
+        client.call(method)
+        return None
+    except RpcError as error:
+        return error.kind
+
+
+def readable(client):
+    return select.select([client.socket], [], [], 0)[0]
