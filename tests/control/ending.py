@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from harness import VM, RpcError, check, lines, refused, test, type_and_read, wait_for
+from harness import VM, RpcError, check, lines, refused, served, test, type_and_read, wait_for
 
 
 class Agent:
@@ -202,21 +202,28 @@ def _(env):
     with vm, vm.client() as first:
         first.call("vm.info")
         with Agent(path, None) as agent:
-            clients = []
-            for _ in range(40):
+            clients = [first]
+            while clients[-1]:
+                clients.append(served(vm))
+            clients.pop()
+            check(len(clients) > 6, f"only {len(clients)} clients")
+            full = vm.fds()
+            for _ in range(2):  # room for two questions
+                clients.pop().socket.close()
+            wait_for("room", lambda: vm.fds() <= full - 2)
+            for client in clients[1:]:
                 asked = len(agent.asked)
-                clients.append(vm.client())
-                clients[-1].send("guest.exec", argv=["x"], timeout_ms=0)
-                wait_for("the question or a refusal", lambda asked=asked: len(agent.asked) > asked or readable(clients[-1]))
-                if readable(clients[-1]):
+                client.send("guest.exec", argv=["x"], timeout_ms=0)
+                wait_for("the question or a refusal", lambda: len(agent.asked) > asked or readable(client))
+                if readable(client):
                     break
-            error = clients[-1].line()["error"]
+            error = client.line()["error"]
             check("no descriptor is left" in error["message"] and error["data"]["kind"] == "no_resource", f"{error}")
-            check(len(agent.asked) > 3, f"only {len(agent.asked)} questions")
+            check(agent.asked, "not one question")
             for _ in range(3):
                 check(first.call("vm.reset") == {"state": "running"}, "vm.reset")
             type_and_read(vm, b"on\n")
-            for client in clients:
+            for client in clients[1:]:
                 client.socket.close()
         wait_for("room for a question again", lambda: kind_of(first, "guest.ping") == "agent_absent")
 
