@@ -11,6 +11,9 @@
 
 DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 {
+	/* In tables of their own, which not every machine has; only theirs have such events. */
+	External (\_SB.CPUS.SCAN, MethodObj)
+
 	Name (\_S5, Package () { LAYOUT_S5_TYPE, 0, 0, 0 })
 
 	Scope (\_SB)
@@ -128,6 +131,10 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 				If (Local0 & LAYOUT_EVENT_VMGENID)
 				{
 					Notify (VGEN, 0x80)
+				}
+				If (Local0 & LAYOUT_EVENT_CPUS)
+				{
+					\_SB.CPUS.SCAN ()
 				}
 			}
 		}

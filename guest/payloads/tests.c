@@ -18,6 +18,7 @@ const struct payload_test payload_tests[] = {
 	{"ram_across_hole", test_ram_across_hole},
 	{"smp_start", test_smp_start},
 	{"smp_interrupts", test_smp_interrupts},
+	{"hotplug_cpus", test_hotplug_cpus},
 	{"power_off", test_power_off},
 	{"triple_fault", test_triple_fault},
 	{"triple_fault_early", test_triple_fault_early},

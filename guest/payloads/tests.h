@@ -25,6 +25,9 @@ void test_ram_across_hole(void);
 void test_smp_start(void);
 void test_smp_interrupts(void);
 
+/* test_hotplug.c */
+void test_hotplug_cpus(void);
+
 /* test_power.c */
 void test_power_off(void);
 void test_triple_fault(void);

@@ -19,7 +19,10 @@ static const struct guest_memory memory = {
 
 static size_t make(unsigned cpus, unsigned cpus_max)
 {
-	const struct acpi_config config = {.cpus = cpus, .cpus_max = cpus_max, .memory = &memory};
+	const struct acpi_config config = {.cpus = cpus,
+		.cpus_max = cpus_max,
+		.plugs_cpus = cpus_max > cpus,
+		.memory = &memory};
 
 	memset(area, 0xee, sizeof(area));
 	return acpi_write(&config, area, LAYOUT_ACPI);
@@ -186,6 +189,41 @@ START_TEST(iasl_reads_every_table_without_complaint)
 }
 END_TEST
 
+static unsigned occurrences(const char *text, const char *part)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, part))) {
+		n++;
+		text += strlen(part);
+	}
+	return n;
+}
+
+START_TEST(there_is_an_acpi_device_for_each_processor_that_a_machine_can_have_where_any_can_come)
+{
+	static const unsigned most[] = {2, 3, 9, 10, 63, 64};
+	char dir[] = "/tmp/test_acpi.XXXXXX", command[64], part[32];
+	static char text[1 << 18];
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	for (unsigned i = 0; i < ARRAY_SIZE(most); i++) {
+		make(1, most[i]);
+		ck_assert_uint_eq(sum(find("SSDT"), get(find("SSDT") + 4, 4)), 0);
+		disassemble(dir, "SSDT", text, sizeof(text));
+		ck_assert_uint_eq(occurrences(text, "\"ACPI0007\""), most[i]);
+		snprintf(part, sizeof(part), ".S0%02X)", most[i] - 1);
+		ck_assert_msg(occurrences(text, part), "no device for the last of %u", most[i]);
+	}
+	make(4, 4);
+	for (uint64_t xsdt = get(LAYOUT_ACPI + 24, 8), at = xsdt + 36; at < xsdt + get(xsdt + 4, 4);
+		at += 8)
+		ck_assert(memcmp(area + (get(at, 8) - LAYOUT_ACPI), "SSDT", 4) != 0);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 START_TEST(the_dsdt_puts_every_device_where_the_address_map_has_it)
 {
 	char dir[] = "/tmp/test_acpi.XXXXXX", command[64], text[32768];
@@ -213,6 +251,8 @@ int main(void)
 	tcase_add_test(tc, all_ram_and_all_processors_are_one_node);
 	tcase_add_test(tc, the_fadt_says_hardware_reduced_and_names_the_reset_and_sleep_registers);
 	tcase_add_test(tc, iasl_reads_every_table_without_complaint);
+	tcase_add_test(tc,
+		there_is_an_acpi_device_for_each_processor_that_a_machine_can_have_where_any_can_come);
 	tcase_add_test(tc, the_dsdt_puts_every_device_where_the_address_map_has_it);
 	return run_tests("acpi", tc, NULL);
 }

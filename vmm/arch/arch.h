@@ -7,6 +7,7 @@
 #pragma once
 
 #include "devices/bus.h"
+#include "devices/hotplug_slots.h"
 #include "devices/pci.h"
 #include "devices/serial.h"
 #include "vmm/base/error.h"
@@ -42,13 +43,17 @@ int arch_vm_init(struct vm *vm, struct error *err);
 /* After KVM_CREATE_VCPU: CPUID, MSRs, LAPIC. Every vCPU. */
 int arch_vcpu_init(struct vcpu *vcpu, const struct arch_cpu_model *model, struct error *err);
 
+/* After that, of a vCPU that comes to a running guest: interrupts of the others must find it. */
+int arch_vcpu_announce(struct vcpu *vcpu, struct error *err);
+
 /* What to boot. Strings are not kept. */
 struct arch_boot_config {
 	const char *kernel;  /* path */
 	const char *initrd;  /* path or NULL */
 	const char *cmdline; /* complete */
 	unsigned cpus, cpus_max;
-	bool fresh; /* RAM was never written (no reset): what must be zero is zero already */
+	bool plugs_cpus; /* the guest is told how they come and go */
+	bool fresh;	 /* RAM was never written (no reset): what must be zero is zero already */
 };
 
 /* Where the boot vCPU starts, and in which way. */
@@ -84,6 +89,8 @@ struct arch_platform_config {
 	/* The guest asked for it. On a vCPU thread: must not wait for that vCPU to stop. */
 	void (*power_off)(void *owner);
 	void (*reset)(void *owner);
+	/* Likewise: see arch_platform_cpus(). */
+	void (*cpus_changed)(void *owner);
 	void *owner;
 };
 
@@ -103,4 +110,6 @@ void arch_platform_disconnect(struct arch_platform *platform, struct vm *vm);
 int arch_platform_place(struct arch_platform *platform, struct error *err);
 
 struct serial *arch_platform_serial(struct arch_platform *platform);
+/* Slot n is vCPU n. arch_platform_connect() forgets all: tell it then which are present. */
+struct hotplug_slots *arch_platform_cpus(struct arch_platform *platform);
 void arch_platform_press_power_button(struct arch_platform *platform);

@@ -202,6 +202,7 @@ void control_destroy(struct control *control)
 	if (!control)
 		return;
 	waiters_release(control);
+	resizes_release(control);
 	for (struct connection *c = control->connections; c; c = c->next)
 		connection_finish(c, deadline);
 	left = leave_loop(control) == 0;

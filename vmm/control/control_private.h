@@ -86,6 +86,7 @@ struct control {
 		struct guest_asker asker;
 		struct loop_timer timer;
 	} shutdown; /* the agent is being asked; one for all who wait */
+	struct resize *resizes;
 };
 
 /* False: the machine itself may need the descriptors that are left. */
@@ -134,6 +135,7 @@ void serve_vm_resume(struct rpc_call *call);
 void serve_vm_reset(struct rpc_call *call);
 void serve_vm_shutdown(struct rpc_call *call);
 void serve_vm_kill(struct rpc_call *call);
+void serve_cpu_resize(struct rpc_call *call);
 void serve_disk_list(struct rpc_call *call);
 void serve_disk_resize(struct rpc_call *call);
 void serve_disk_limit(struct rpc_call *call);
@@ -157,6 +159,9 @@ void waiters_state_changed(
 void shutdown_init(struct control *control);
 /* Nobody will be answered any more, and nobody of ours waits for the agent. */
 void waiters_release(struct control *control);
+
+/* resize.c: nobody will be answered any more. */
+void resizes_release(struct control *control);
 
 /* Parameters, as methods.c stores them. */
 struct exec_params {
@@ -182,6 +187,10 @@ struct shutdown_params {
 struct resize_params {
 	char id[SCHEMA_ID_SIZE];
 	uint64_t size; /* 0: as the file is now */
+};
+
+struct cpu_resize_params {
+	unsigned count, timeout_ms;
 };
 
 struct limit_params {

@@ -5,10 +5,13 @@
  */
 #include "vmm/control/control_private.h"
 
+#include "vmm/kvm/vcpu.h"
+
 #include <stddef.h>
 
-#define TIMEOUT_MAX 3600000
-#define SINCE_MAX   ((uint64_t)1 << 53) /* what every JSON reader keeps exactly */
+#define TIMEOUT_MAX    3600000
+#define RESIZE_TIMEOUT "30000"
+#define SINCE_MAX      ((uint64_t)1 << 53) /* what every JSON reader keeps exactly */
 
 static const struct schema subscribe_params[] = {
 	{.name = "types",
@@ -52,6 +55,26 @@ static const struct schema resize_params[] = {
 		.max = (uint64_t)1 << 62,
 		.fallback = "as its file is now",
 		.help = "bytes, not less than it has"},
+	{.name = NULL},
+};
+
+static const struct schema cpu_resize_params[] = {
+	{.name = "count",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct cpu_resize_params, count),
+		.size = sizeof(unsigned),
+		.required = true,
+		.min = 1,
+		.max = VCPUS_MAX,
+		.help = "how many it is to have, up to cpus.max"},
+	{.name = "timeout_ms",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct cpu_resize_params, timeout_ms),
+		.size = sizeof(unsigned),
+		.min = 1,
+		.max = TIMEOUT_MAX,
+		.value = RESIZE_TIMEOUT,
+		.help = "how long the guest may take"},
 	{.name = NULL},
 };
 
@@ -193,6 +216,14 @@ const struct rpc_method control_methods[] = {
 		.serve = serve_vm_kill,
 		.summary = "Ends the VM and its process at once.",
 		.result = "{state}"},
+	{.name = "cpu.resize",
+		.serve = serve_cpu_resize,
+		.params = cpu_resize_params,
+		.params_size = sizeof(struct cpu_resize_params),
+		.summary =
+			"Adds vCPUs up to cpus.max, or takes some away; answered when the guest has taken them, or let go of them. guest_refused and guest_timeout say what it has. The agent, where there is one, puts new ones to use.",
+		.result =
+			"{count, online?}: how many the guest has; how many the agent put online, where there is an agent"},
 	{.name = "disk.list",
 		.serve = serve_disk_list,
 		.summary = "Lists the disks with their options as they are now.",

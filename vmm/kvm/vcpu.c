@@ -155,6 +155,13 @@ static void take_kick(void)
 		;
 }
 
+static bool must_wait(const struct vcpu *vcpu)
+{
+	return atomic_load_explicit(&vcpu->group->hold, memory_order_relaxed) ||
+	       atomic_load_explicit(&vcpu->held, memory_order_relaxed) ||
+	       atomic_load_explicit(&vcpu->out, memory_order_relaxed);
+}
+
 /* Wait at the gate. Returns false when the thread is to end. */
 static bool pass_gate(struct vcpu *vcpu)
 {
@@ -164,7 +171,7 @@ static bool pass_gate(struct vcpu *vcpu)
 	pthread_mutex_lock(&group->lock);
 	group->parked_count++;
 	pthread_cond_signal(&group->parked);
-	while ((atomic_load(&group->hold) || atomic_load(&vcpu->held)) && !group->quit)
+	while (must_wait(vcpu) && !group->quit)
 		pthread_cond_wait(&group->resumed, &group->lock);
 	group->parked_count--;
 	go_on = !group->quit;
@@ -186,12 +193,6 @@ static void stop(struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail)
 		pthread_cond_wait(&group->resumed, &group->lock);
 	group->parked_count--;
 	pthread_mutex_unlock(&group->lock);
-}
-
-static bool must_wait(const struct vcpu *vcpu)
-{
-	return atomic_load_explicit(&vcpu->group->hold, memory_order_relaxed) ||
-	       atomic_load_explicit(&vcpu->held, memory_order_relaxed);
 }
 
 /*
@@ -235,7 +236,7 @@ static void run(struct vcpu *vcpu)
 			why = handle_exit(vcpu, &detail);
 		} else if (errno == EINTR) {
 			count(&vcpu->counters.interrupted);
-			if (!atomic_load(&vcpu->group->hold))
+			if (!must_wait(vcpu))
 				take_kick();
 		} else if (errno != EAGAIN) {
 			why = VCPU_STOP_ERROR;
@@ -300,6 +301,18 @@ int vcpus_start(struct vcpu_group *group, struct error *err)
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return ret;
+}
+
+void vcpu_set_out(struct vcpu *vcpu, bool out)
+{
+	struct vcpu_group *group = vcpu->group;
+
+	pthread_mutex_lock(&group->lock);
+	atomic_store(&vcpu->out, out);
+	pthread_cond_broadcast(&group->resumed);
+	pthread_mutex_unlock(&group->lock);
+	if (out && vcpu->started)
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
 void vcpus_resume(struct vcpu_group *group)
@@ -373,6 +386,24 @@ bool vcpu_add_times(struct vcpu *vcpu, struct vcpu_times *times)
 	return true;
 }
 
+static void vcpu_free(struct vcpu *vcpu)
+{
+	munmap(vcpu->run, (size_t)vcpu->vm->vcpu_mmap_size);
+	cleanup_close(&vcpu->stats_fd);
+	cleanup_close(&vcpu->sched_fd);
+	close(vcpu->fd);
+	free(vcpu);
+}
+
+void vcpu_drop_last(struct vcpu_group *group)
+{
+	struct vcpu *vcpu = group->vcpus[group->count - 1];
+
+	BUG_ON(vcpu->started);
+	group->count--;
+	vcpu_free(vcpu);
+}
+
 void vcpus_destroy(struct vcpu_group *group)
 {
 	vcpus_pause(group);
@@ -385,11 +416,7 @@ void vcpus_destroy(struct vcpu_group *group)
 
 		if (vcpu->started)
 			pthread_join(vcpu->thread, NULL);
-		munmap(vcpu->run, (size_t)group->vm->vcpu_mmap_size);
-		cleanup_close(&vcpu->stats_fd);
-		cleanup_close(&vcpu->sched_fd);
-		close(vcpu->fd);
-		free(vcpu);
+		vcpu_free(vcpu);
 	}
 	pthread_mutex_destroy(&group->lock);
 	pthread_cond_destroy(&group->resumed);

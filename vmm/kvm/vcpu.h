@@ -61,6 +61,7 @@ struct vcpu {
 	void *owner;
 	pthread_t thread;
 	bool started;
+	_Atomic bool out; /* the guest has let go of it: it stays at the gate */
 	struct vcpu_group *group;
 	_Atomic bool held;    /* waits at the gate whatever the group does: see vcpu_hold() */
 	_Atomic bool trapped; /* in a debug exit that no debugger has looked at yet */
@@ -87,6 +88,12 @@ int vcpu_add(struct vcpu_group *group, const struct vcpu_ops *ops, void *owner, 
 
 /* Start the threads, parked until vcpus_resume(). */
 int vcpus_start(struct vcpu_group *group, struct error *err);
+
+/* Undo the last vcpu_add(), of a vCPU whose thread was not started. KVM will not make one of that number again. */
+void vcpu_drop_last(struct vcpu_group *group);
+
+/* Take a vCPU out of the guest's hands, or give it back as it was. One that is out does not run, whatever the guest sends it. */
+void vcpu_set_out(struct vcpu *vcpu, bool out);
 
 /* Let all run. */
 void vcpus_resume(struct vcpu_group *group);

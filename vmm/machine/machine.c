@@ -49,6 +49,13 @@ static void guest_reset(void *owner)
 	machine_request(owner, MACHINE_REQUEST_RESET);
 }
 
+static void cpus_changed(void *owner)
+{
+	struct machine *m = owner;
+
+	hotplug_post(&m->cpus);
+}
+
 static void console_quit(void *owner)
 {
 	machine_request(owner, MACHINE_REQUEST_STOP);
@@ -149,15 +156,24 @@ static const struct vcpu_ops vcpu_ops = {
 
 /* ---- power on and off ---- */
 
+int machine_add_vcpu(struct machine *m, struct error *err)
+{
+	int ret = vcpu_add(&m->vcpus, &vcpu_ops, m, err);
+
+	if (ret < 0)
+		return ret;
+	ret = arch_vcpu_init(m->vcpus.vcpus[m->vcpus.count - 1], m->cpu_model, err);
+	if (ret < 0)
+		vcpu_drop_last(&m->vcpus);
+	return ret;
+}
+
 static int add_vcpus(struct machine *m, struct error *err)
 {
 	int ret = 0;
 
-	for (unsigned i = 0; i < m->config->cpus && ret == 0; i++) {
-		ret = vcpu_add(&m->vcpus, &vcpu_ops, m, err);
-		if (ret == 0)
-			ret = arch_vcpu_init(m->vcpus.vcpus[i], m->cpu_model, err);
-	}
+	for (unsigned i = 0; i < m->config->cpus && ret == 0; i++)
+		ret = machine_add_vcpu(m, err);
 	return ret;
 }
 
@@ -169,6 +185,7 @@ static int load_guest(struct machine *m, struct error *err)
 		.cmdline = m->cmdline,
 		.cpus = m->config->cpus,
 		.cpus_max = m->config->cpus_max,
+		.plugs_cpus = m->cpus.kind,
 		.fresh = !m->ran,
 	};
 	struct arch_boot_entry entry;
@@ -185,6 +202,7 @@ static void power_off(struct machine *m)
 {
 	if (!m->powered)
 		return;
+	hotplug_end(&m->cpus);
 	machine_pause_ends(m);
 	m->guest = (struct machine_guest){0};
 	vcpus_destroy(&m->vcpus);
@@ -192,6 +210,11 @@ static void power_off(struct machine *m)
 	arch_platform_disconnect(m->platform, &m->vm);
 	vm_destroy(&m->vm);
 	m->powered = false;
+}
+
+static uint64_t low_bits(unsigned count)
+{
+	return count < 64 ? (1ull << count) - 1 : UINT64_MAX;
 }
 
 static int power_on(struct machine *m, struct error *err)
@@ -210,6 +233,7 @@ static int power_on(struct machine *m, struct error *err)
 		ret = arch_platform_connect(m->platform, &m->vm, err);
 	if (ret == 0)
 		ret = add_vcpus(m, err);
+	hotplug_begin(&m->cpus, low_bits(m->config->cpus));
 	if (ret == 0)
 		ret = load_guest(m, err);
 	if (ret == 0)
@@ -280,6 +304,7 @@ static void act(struct loop_job *job)
 		break;
 	}
 	m->ended = true;
+	hotplug_end(&m->cpus);
 	machine_tell_state(m);
 	loop_stop(m->loop);
 }
@@ -326,10 +351,14 @@ static int make_platform(struct machine *m, struct error *err)
 		.memory = &m->memory,
 		.power_off = guest_power_off,
 		.reset = guest_reset,
+		.cpus_changed = cpus_changed,
 		.owner = m,
 	};
 	int ret = arch_platform_create(&config, &m->platform, err);
 
+	if (ret == 0 && m->config->cpus < m->config->cpus_max)
+		hotplug_init(&m->cpus, m, &hotplug_cpus, arch_platform_cpus(m->platform),
+			low_bits(m->config->cpus_max));
 	if (ret == 0)
 		ret = make_console(m, err);
 	return ret;

@@ -171,6 +171,12 @@ void machine_devices_destroy(struct machine_devices *devices)
 	pci_host_destroy(&devices->host);
 }
 
+void machine_devices_set_vcpus(struct machine_devices *devices, unsigned vcpus)
+{
+	for (unsigned i = 0; i < devices->count; i++)
+		virtio_pci_device(devices->virtio[i])->vcpus = vcpus;
+}
+
 void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm)
 {
 	if (!vm)

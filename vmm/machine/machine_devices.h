@@ -25,6 +25,9 @@ int machine_devices_create(struct machine_devices *devices, struct machine_confi
 	struct error *err);
 void machine_devices_destroy(struct machine_devices *devices);
 
+/* The machine has another number of vCPUs: see virtio_device.vcpus. */
+void machine_devices_set_vcpus(struct machine_devices *devices, unsigned vcpus);
+
 /* Connect all to a VM / disconnect all (they are reset by then). */
 void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm);
 

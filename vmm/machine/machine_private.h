@@ -3,6 +3,7 @@
 #pragma once
 
 #include "vmm/arch/arch.h"
+#include "vmm/machine/hotplug_private.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_devices.h"
 
@@ -34,6 +35,7 @@ struct machine {
 	/* What power_on() makes and power_off() throws away. */
 	struct vm vm;
 	struct vcpu_group vcpus;
+	struct hotplug cpus;
 	bool powered;
 	bool ran;		    /* some guest has run in this RAM */
 	unsigned pauses;	    /* nested; vCPUs run at 0 */
@@ -67,6 +69,9 @@ void machine_take_traps(struct loop_job *job);
 /* A pause begins; or ends, or its guest does. Main thread. */
 void machine_pause_begins(struct machine *m);
 void machine_pause_ends(struct machine *m);
+
+/* One more, initialised, without a thread. */
+int machine_add_vcpu(struct machine *m, struct error *err);
 
 /* Tell the observers what the state is now. Main thread. */
 void machine_tell_state(struct machine *m);

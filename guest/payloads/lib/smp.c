@@ -58,6 +58,7 @@ bool smp_start(uint32_t id, void (*fn)(uint32_t id), unsigned ms)
 	ap_stack = (uint64_t)memory_alloc(STACK_SIZE, 16) + STACK_SIZE;
 	ap_id = id;
 	ap_fn = fn;
+	ap_running = 0; /* it may have been started before, and stopped */
 	lapic_send(id, LAPIC_INIT);
 	lapic_send(id, LAPIC_STARTUP | TRAMPOLINE >> 12);
 	return wait_until(ap_running == id + 1, ms);

@@ -6,6 +6,7 @@
  *                   MADT   processors and the I/O APIC
  *                   SRAT   all processors and all RAM are one node
  *                   MCFG   where configuration space is (PCI Firmware 3.2 §4.1.2)
+ *                   SSDT   processors that come and go (devices/cpus.asl), where there can be any
  *
  * What the flags spare a Linux guest: with HW_REDUCED_ACPI it looks for no PIC, PIT or PM timer; with
  * "no 8042" and "no VGA" it does not probe them; with a SRAT it does not search an AMD machine's PCI
@@ -13,6 +14,7 @@
  */
 #include "vmm/arch/x86_64/acpi.h"
 
+#include "devices/hotplug_slots.h"
 #include "devices/power.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
@@ -25,6 +27,8 @@
 /* iasl's output is a definition without a storage class. */
 static const
 #include "devices/dsdt.hex"
+	static const
+#include "devices/cpus.hex"
 
 	_Static_assert(LAYOUT_PORT_COM1 == SERIAL_BASE, "COM1");
 _Static_assert(LAYOUT_PORT_RTC == RTC_BASE, "RTC");
@@ -35,6 +39,8 @@ _Static_assert(
 	LAYOUT_PORT_RESET == POWER_RESET && LAYOUT_RESET_VALUE == POWER_RESET_VALUE, "reset");
 _Static_assert(LAYOUT_PORT_EVENTS == POWER_EVENTS && LAYOUT_S5_TYPE == POWER_S5_TYPE, "events, S5");
 _Static_assert(LAYOUT_EVENT_BUTTON == POWER_EVENT_BUTTON, "power button event");
+_Static_assert(
+	LAYOUT_EVENT_CPUS == POWER_EVENT_CPUS && HOTPLUG_SLOTS_PORTS == 16, "processor events");
 _Static_assert(LAYOUT_EVENT_VMGENID == POWER_EVENT_VMGENID, "generation id event");
 
 #define PACKED __attribute__((packed))
@@ -58,6 +64,9 @@ _Static_assert(LAYOUT_EVENT_VMGENID == POWER_EVENT_VMGENID, "generation id event
 #define MADT_LAPIC_ONLINE_CAPABLE 2u
 
 #define SRAT_ENABLED 1u
+
+#define AML_EXTENDED 0x5b
+#define AML_DEVICE   0x82
 
 #define ADDRESS_SYSTEM_IO 1
 #define ACCESS_BYTE	  1
@@ -225,6 +234,47 @@ static uint64_t write_dsdt(struct writer *w)
 	return at;
 }
 
+/* A package's length (§20.2.4) at `at`, its own bytes included; 0: what is there is none. */
+static size_t package_length(const uint8_t *at, const uint8_t *end)
+{
+	size_t more = at < end ? *at >> 6 : 0, length = more ? *at & 0xf : *at & 0x3f;
+
+	if ((size_t)(end - at) <= more)
+		return 0;
+	for (size_t i = 1; i <= more; i++)
+		length |= (size_t)at[i] << (8 * i - 4);
+	return length <= (size_t)(end - at) ? length : 0;
+}
+
+/* Where in a table of hotplug.asl.h's the device of the slot `slots` begins: behind the container, and those before it. */
+static size_t cut_slots(const uint8_t *aml, size_t size, unsigned slots)
+{
+	const uint8_t *at = aml + sizeof(struct header), *end = aml + size;
+
+	for (unsigned devices = 0; devices <= slots; devices++) {
+		size_t length;
+
+		BUG_ON(end - at < 2 || at[0] != AML_EXTENDED || at[1] != AML_DEVICE);
+		length = package_length(at + 2, end);
+		BUG_ON(!length);
+		at += 2 + length;
+	}
+	return (size_t)(at - aml);
+}
+
+static uint64_t write_slots(struct writer *w, const uint8_t *aml, size_t size, unsigned slots)
+{
+	uint64_t at = begin(w);
+	size_t len = cut_slots(aml, size, slots);
+	struct header *ssdt = reserve(w, len);
+
+	memcpy(ssdt, aml, len);
+	ssdt->length = (uint32_t)len;
+	ssdt->checksum = 0;
+	ssdt->checksum = checksum(ssdt, len);
+	return at;
+}
+
 static struct address io_register(uint64_t port)
 {
 	return (struct address){.space = ADDRESS_SYSTEM_IO,
@@ -346,12 +396,16 @@ size_t acpi_write(
 {
 	struct writer w = {.area = area, .gpa = gpa};
 	struct rsdp *rsdp = reserve(&w, sizeof(*rsdp));
-	uint64_t tables[4];
+	uint64_t tables[5];
+	unsigned count = 4;
 
 	tables[0] = write_fadt(&w, write_dsdt(&w));
 	tables[1] = write_madt(&w, config);
 	tables[2] = write_srat(&w, config);
 	tables[3] = write_mcfg(&w);
-	fill_rsdp(rsdp, write_xsdt(&w, tables, ARRAY_SIZE(tables)));
+	if (config->plugs_cpus)
+		tables[count++] =
+			write_slots(&w, cpus_aml_code, sizeof(cpus_aml_code), config->cpus_max);
+	fill_rsdp(rsdp, write_xsdt(&w, tables, count));
 	return w.used;
 }

@@ -101,8 +101,10 @@ static void clear_low_memory(const struct kernel_ram *ram)
 static void place_tables(const struct arch_boot_config *config, const struct guest_memory *memory,
 	struct boot_info *info)
 {
-	const struct acpi_config acpi = {
-		.cpus = config->cpus, .cpus_max = config->cpus_max, .memory = memory};
+	const struct acpi_config acpi = {.cpus = config->cpus,
+		.cpus_max = config->cpus_max,
+		.plugs_cpus = config->plugs_cpus,
+		.memory = memory};
 	uint8_t *area = guest_memory_view(memory, LAYOUT_ACPI, ACPI_SIZE_MAX);
 
 	BUG_ON(!area);

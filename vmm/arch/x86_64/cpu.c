@@ -139,3 +139,20 @@ int arch_vcpu_init(struct vcpu *vcpu, const struct arch_cpu_model *model, struct
 	limit_mce_banks(vcpu);
 	return set_msrs(vcpu, firmware_msrs, ARRAY_SIZE(firmware_msrs), err);
 }
+
+/*
+ * KVM keeps a map of local APICs by id, and makes it anew when one of them changes; but while it makes a vCPU, that one is not among
+ * them yet. At power-on the guest's own set-up of its APIC comes later. Here, its INIT would go nowhere: so the new APIC is
+ * "changed" to what it is (kvm_apic_set_state() in arch/x86/kvm/lapic.c).
+ */
+int arch_vcpu_announce(struct vcpu *vcpu, struct error *err)
+{
+	struct kvm_lapic_state lapic;
+
+	if (ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic) < 0 ||
+		ioctl(vcpu->fd, KVM_SET_LAPIC, &lapic) < 0)
+		return error_errno(err, errno,
+			"KVM cannot make the local APIC of vCPU %u known to the others",
+			vcpu->index);
+	return 0;
+}

@@ -64,6 +64,8 @@
 #define LAYOUT_S5_TYPE		  5
 #define LAYOUT_EVENT_BUTTON	  0x1
 #define LAYOUT_EVENT_VMGENID	  0x2
+#define LAYOUT_EVENT_CPUS	  0x8
+#define LAYOUT_PORT_CPUS	  0x620 /* 16 ports, devices/hotplug_slots.h */
 #define LAYOUT_RTC_CENTURY	  0x32 /* index of the century byte */
 
 /* Interrupt pins of the I/O APIC, all edge-triggered. */

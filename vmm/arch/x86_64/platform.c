@@ -11,6 +11,7 @@
 #include "devices/serial.h"
 #include "devices/vmgenid.h"
 #include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@ struct arch_platform {
 	struct serial serial;
 	struct rtc rtc;
 	struct power power;
+	struct hotplug_slots cpus;
 	struct legacy legacy;
 	struct pci_ports pci_ports;
 	struct vmgenid vmgenid;
@@ -43,6 +45,14 @@ static void reset(void *owner)
 	p->config.reset(p->config.owner);
 }
 
+static void cpus_changed(void *owner)
+{
+	struct arch_platform *p = owner;
+
+	p->config.cpus_changed(p->config.owner);
+}
+
+static const struct hotplug_slots_ops cpus_ops = {.changed = cpus_changed};
 static const struct power_ops power_ops = {.off = power_off, .reset = reset};
 
 static int make_lines(struct arch_platform *p, struct error *err)
@@ -67,6 +77,7 @@ static int make_devices(struct arch_platform *p, struct error *err)
 	if (ret < 0)
 		return ret;
 	power_init(&p->power, p->event_irq, &power_ops, p);
+	hotplug_slots_init(&p->cpus, &p->power, POWER_EVENT_CPUS, &cpus_ops, p);
 	ret = vmgenid_init(&p->vmgenid, p->config.memory, p->map.vmgenid_gpa, &p->power, err);
 	if (ret < 0)
 		return ret;
@@ -118,6 +129,7 @@ void arch_platform_add(
 	bus_add(ports, SERIAL_BASE, SERIAL_PORTS, &serial_bus_ops, &p->serial);
 	bus_add(ports, RTC_BASE, RTC_PORTS, &rtc_bus_ops, &p->rtc);
 	bus_add(ports, POWER_BASE, POWER_PORTS, &power_bus_ops, &p->power);
+	bus_add(ports, LAYOUT_PORT_CPUS, HOTPLUG_SLOTS_PORTS, &hotplug_slots_bus_ops, &p->cpus);
 	bus_add(ports, PCI_PORTS_BASE, PCI_PORTS, &pci_ports_ops, &p->pci_ports);
 	legacy_add(&p->legacy, ports);
 	bus_add(mmio, p->map.ecam_base, MIB(1), &pci_ecam_ops, pci);
@@ -131,6 +143,7 @@ int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *
 	serial_reset(&p->serial);
 	rtc_reset(&p->rtc);
 	power_reset(&p->power);
+	hotplug_slots_reset(&p->cpus, 0);
 	legacy_reset(&p->legacy);
 	atomic_store(&p->pci_ports.address, 0);
 	ret = vm_irqfd_add(vm, p->map.serial_gsi, p->serial_irq.fd);
@@ -154,6 +167,11 @@ int arch_platform_place(struct arch_platform *p, struct error *err)
 struct serial *arch_platform_serial(struct arch_platform *p)
 {
 	return &p->serial;
+}
+
+struct hotplug_slots *arch_platform_cpus(struct arch_platform *p)
+{
+	return &p->cpus;
 }
 
 void arch_platform_press_power_button(struct arch_platform *p)

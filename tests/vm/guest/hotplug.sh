@@ -1,0 +1,30 @@
+# Does what the host types: says what the guest has, puts it to use, fills memory.
+bulkhead-agent >/dev/null 2>&1 &
+
+mib() { echo $(($(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo) / 1024)); }
+
+echo "READY 0"
+while read -r line; do
+	case $line in
+	cpus) echo "CPUS $(grep -c ^processor /proc/cpuinfo)" ;;
+	online) # as a udev rule would
+		for cpu in /sys/devices/system/cpu/cpu[0-9]*/online; do
+			[ "$(cat "$cpu")" = 1 ] || echo 1 >"$cpu"
+		done
+		echo "ONLINE"
+		;;
+	work) # on every processor there is
+		n=$(grep -c ^processor /proc/cpuinfo)
+		i=0
+		while [ $i -lt "$n" ]; do
+			taskset "$(printf %x $((1 << i)))" sh -c 'i=0; while [ $i -lt 1000 ]; do i=$((i + 1)); done' || echo "CHECK fail processor $i does not work: "
+			i=$((i + 1))
+		done
+		echo "WORKED $n"
+		;;
+	errors) dmesg -r | grep -E '^<[0-3]>' | grep -vE 'Kernel command line|sr0|loop:' && echo "CHECK fail the kernel complains: see above" ;;
+	memory) echo "MIB $(mib)" ;;
+	end) break ;;
+	esac
+	echo "DONE"
+done
