@@ -3,7 +3,7 @@
  * Processors that come and go (ACPI 6.4 §8.4): present in machines that can have more processors than they start with.
  * _MAT (§6.2.10) is the processor's entry of the MADT (§5.2.12.2), which the guest takes the APIC id of a new one from.
  */
-#include "devices/hotplug.asl.h"
+#include "devices/hotplug.asl"
 #include "vmm/arch/x86_64/layout.h"
 
 #define CPU(n)                                                                                     \

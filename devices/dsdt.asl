@@ -13,6 +13,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 {
 	/* In tables of their own, which not every machine has; only theirs have such events. */
 	External (\_SB.CPUS.SCAN, MethodObj)
+	External (\_SB.MEMS.SCAN, MethodObj)
 
 	Name (\_S5, Package () { LAYOUT_S5_TYPE, 0, 0, 0 })
 
@@ -135,6 +136,10 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 				If (Local0 & LAYOUT_EVENT_CPUS)
 				{
 					\_SB.CPUS.SCAN ()
+				}
+				If (Local0 & LAYOUT_EVENT_MEMORY)
+				{
+					\_SB.MEMS.SCAN ()
 				}
 			}
 		}

@@ -13,6 +13,7 @@ enum {
 	OFFSET_PRESENT = 0,
 	OFFSET_NEXT = 8,
 	OFFSET_EJECT = 12,
+	OFFSET_AREA = HOTPLUG_SLOTS_PORTS,
 };
 
 enum { NOTIFY_BUS_CHECK = 0, NOTIFY_DEVICE_CHECK = 1, NOTIFY_EJECT = 3 }; /* §5.6.6 */
@@ -99,6 +100,8 @@ static uint64_t slots_read(void *device, uint64_t offset, unsigned size)
 
 	if (offset < OFFSET_NEXT && offset + size <= OFFSET_NEXT)
 		return present >> offset * 8;
+	if (offset >= OFFSET_AREA && offset % 4 == 0 && size == 4)
+		return slots->area[(offset - OFFSET_AREA) / 8] >> offset % 8 * 8;
 	return offset == OFFSET_NEXT && size == 4 ? next_event(slots) : NO_EVENT;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Up to 64 numbered things that come and go while the guest runs (vCPUs, blocks of memory): the registers by which the methods
- * of their ACPI devices (hotplug.asl.h) learn what is there and say what became of it.
+ * of their ACPI devices (hotplug.asl) learn what is there and say what became of it.
  *
  *   absent --insert--> wanted --the guest asks what is new--> told --_OST success--> here
  *      ^                  |withdraw                             |_OST failure          |remove
@@ -17,6 +17,7 @@
  *               6.4 §5.6.6): 1 device check, 3 eject request
  *               write: _OST (§6.3.5): slot | event << 8 | status << 16
  *   12 4 bytes  write: _EJ0 of that slot (§6.3.3)
+ *   16 24 bytes read, where slots are pieces of an area of memory: its base, what lies between two slots, its size
  *
  * Threads: registers on vCPU threads; the functions below on one other thread.
  */
@@ -31,6 +32,7 @@
 
 #define HOTPLUG_SLOTS_MAX   64
 #define HOTPLUG_SLOTS_PORTS 16
+#define HOTPLUG_AREA_PORTS  40
 
 /* Called on a vCPU's thread: there is something for hotplug_slots_take(). It must not wait for that vCPU to stop. */
 struct hotplug_slots_ops {
@@ -42,6 +44,7 @@ struct hotplug_slots {
 	uint32_t event; /* POWER_EVENT_* of these slots */
 	const struct hotplug_slots_ops *ops;
 	void *owner;
+	uint64_t area[3]; /* base, unit, size */
 	_Atomic uint64_t present;
 	_Atomic uint64_t wanted, unwanted;		 /* the guest has not read it yet */
 	_Atomic uint64_t told, told_off;		 /* it has, and did not answer yet */

@@ -26,6 +26,7 @@
 #define POWER_EVENT_BUTTON  (1u << 0)
 #define POWER_EVENT_VMGENID (1u << 1)
 #define POWER_EVENT_CPUS    (1u << 3) /* see hotplug_slots.h */
+#define POWER_EVENT_MEMORY  (1u << 4)
 
 /* Called on the vCPU's thread that wrote the register: must not wait for that vCPU to stop. */
 struct power_ops {

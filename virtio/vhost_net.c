@@ -80,7 +80,7 @@ static int set_memory(int fd, const struct guest_memory *memory)
 {
 	struct {
 		struct vhost_memory header;
-		struct vhost_memory_region regions[MEMORY_REGIONS_MAX];
+		struct vhost_memory_region regions[MEMORY_REGIONS_MAX + 1];
 	} table = {.header.nregions = memory->region_count};
 
 	for (unsigned i = 0; i < memory->region_count; i++)
@@ -88,6 +88,13 @@ static int set_memory(int fd, const struct guest_memory *memory)
 			.guest_phys_addr = memory->regions[i].gpa,
 			.memory_size = memory->regions[i].size,
 			.userspace_addr = (uint64_t)(uintptr_t)memory->regions[i].host,
+		};
+	/* The area whole: of what is not plugged yet there is only address space, and to name it breaks the ring. */
+	if (memory->area.size)
+		table.regions[table.header.nregions++] = (struct vhost_memory_region){
+			.guest_phys_addr = memory->area.gpa,
+			.memory_size = memory->area.size,
+			.userspace_addr = (uint64_t)(uintptr_t)memory->area.host,
 		};
 	return ioctl(fd, VHOST_SET_MEM_TABLE, &table) < 0 ? -errno : 0;
 }

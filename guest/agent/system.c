@@ -103,8 +103,9 @@ static void serve_entropy(struct rpc_call *call)
 	worker_serve(call, 5000, entropy_run);
 }
 
-/* Write 1 into FOLDER/NAME<number>/online wherever that says 0. */
-static void put_online(const char *folder, const char *name, int *done, int *failed)
+/* Write `how` into FOLDER/NAME<number>/`file` wherever the file `online` beside it says 0. */
+static void put_online(const char *folder, const char *name, const char *file, const char *how,
+	int *done, int *failed)
 {
 	DIR *dir = opendir(folder);
 	size_t len = strlen(name);
@@ -120,7 +121,8 @@ static void put_online(const char *folder, const char *name, int *done, int *fai
 		snprintf(path, sizeof(path), "%.128s/%.64s/online", folder, entry->d_name);
 		if (!file_read(path, text, sizeof(text)) || text[0] != '0')
 			continue;
-		if (file_write(path, "1", &err))
+		snprintf(path, sizeof(path), "%.128s/%.64s/%s", folder, entry->d_name, file);
+		if (file_write(path, how, &err))
 			(*failed)++;
 		else
 			(*done)++;
@@ -129,15 +131,20 @@ static void put_online(const char *folder, const char *name, int *done, int *fai
 		closedir(dir);
 }
 
+struct online_params {
+	bool movable;
+};
+
 static json_t *online_run(const void *params, struct error *err)
 {
+	const struct online_params *p = params;
 	int cpus = 0, blocks = 0, cpus_failed = 0, blocks_failed = 0;
 	char text[32];
 
-	(void)params;
 	(void)err;
-	put_online("/sys/devices/system/cpu", "cpu", &cpus, &cpus_failed);
-	put_online("/sys/devices/system/memory", "memory", &blocks, &blocks_failed);
+	put_online("/sys/devices/system/cpu", "cpu", "online", "1", &cpus, &cpus_failed);
+	put_online("/sys/devices/system/memory", "memory", "state",
+		p->movable ? "online_movable" : "online", &blocks, &blocks_failed);
 	file_read("/sys/devices/system/memory/block_size_bytes", text, sizeof(text));
 	return json_pack("{s:i, s:i, s:i, s:i, s:I}", "cpus", cpus, "memory_blocks", blocks,
 		"cpus_failed", cpus_failed, "memory_blocks_failed", blocks_failed,
@@ -210,6 +217,15 @@ static const struct schema clock_schema[] = {
 	{.name = NULL},
 };
 
+static const struct schema online_schema[] = {
+	{.name = "movable",
+		.type = SCHEMA_BOOL,
+		.offset = offsetof(struct online_params, movable),
+		.value = "off",
+		.help = "memory is put where the kernel keeps nothing that it cannot move, so that it can be given back"},
+	{.name = NULL},
+};
+
 static const struct schema entropy_schema[] = {
 	{.name = "data",
 		.type = SCHEMA_BYTES,
@@ -249,7 +265,7 @@ const struct rpc_method system_methods[] = {
 	{"entropy.reseed", serve_entropy, entropy_schema, sizeof(struct entropy_params),
 		"Mixes bytes into the kernel's random numbers, credits them, and reseeds.",
 		"{bytes}"},
-	{"online", serve_online, NULL, 0,
+	{"online", serve_online, online_schema, sizeof(struct online_params),
 		"Puts CPUs and memory blocks that are there but not in use online.",
 		"{cpus, memory_blocks, cpus_failed, memory_blocks_failed, memory_block_size}"},
 	{"shutdown", serve_shutdown, shutdown_schema, sizeof(struct shutdown_params),

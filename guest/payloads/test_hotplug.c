@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's side of hot-plug, as the methods of devices/hotplug.asl.h would do it, by the registers alone. It goes on for ever,
+ * The guest's side of hot-plug, as the methods of devices/hotplug.asl would do it, by the registers alone. It goes on for ever,
  * and prints a line for each thing done; who runs it asks the monitor for changes. Of what it is told, "does=":
  *   take    takes and lets go, and looks that it can use what it has
  *   refuse  takes nothing
@@ -15,9 +15,13 @@
 #include "guest/payloads/tests.h"
 
 #define CPUS	 0x620
+#define MEMORY	 0x640
 #define PRESENT	 0
 #define NEXT	 8
 #define EJECT	 12
+#define AREA	 16 /* base, unit, size */
+#define STEP	 0x200000
+#define PATTERN	 0x5a5ab7b7c3c31e1eul
 #define NOTHING	 0xffffffffu
 #define CHECK	 1
 #define LET_GO	 3
@@ -98,6 +102,86 @@ void test_hotplug_cpus(void)
 			print("processor %u stays", id);
 		} else {
 			cpu_goes(id);
+		}
+	}
+}
+
+/* ---- memory ---- */
+
+struct piece {
+	uint64_t base, size;
+};
+
+static uint64_t area(unsigned figure)
+{
+	return port_in((uint16_t)(MEMORY + AREA + 8 * figure), 4) |
+	       (uint64_t)port_in((uint16_t)(MEMORY + AREA + 8 * figure + 4), 4) << 32;
+}
+
+static uint64_t map_gib(void *arg)
+{
+	cpu_map_gib(*(uint64_t *)arg);
+	return 0;
+}
+
+/* As _CRS has it. It can be reached from then on. */
+static struct piece piece_of(unsigned slot)
+{
+	uint64_t unit = area(1), offset = slot * unit, left = area(2) - offset;
+	uint64_t gib = (area(0) + offset) & ~((1ul << 30) - 1);
+
+	kernel_call(map_gib, &gib);
+
+	return (struct piece){.base = area(0) + offset, .size = left < unit ? left : unit};
+}
+
+static void memory_came(unsigned slot)
+{
+	struct piece p = piece_of(slot);
+
+	check(is_present(MEMORY, slot), "slot %u is announced and not there", slot);
+	for (uint64_t at = p.base; at < p.base + p.size; at += STEP) {
+		volatile uint64_t *word = (volatile uint64_t *)at;
+
+		check(!*word, "new memory at %lx holds %lx", at, *word);
+		*word = at ^ PATTERN;
+	}
+	for (uint64_t at = p.base; at < p.base + p.size; at += STEP)
+		check(*(volatile uint64_t *)at == (at ^ PATTERN), "memory at %lx does not keep",
+			at);
+	say(MEMORY, slot, CHECK, 0);
+	print("slot %u came", slot);
+}
+
+/* Where it was there is no memory: nothing that is written is kept. */
+static void memory_goes(unsigned slot)
+{
+	volatile uint64_t *word = (volatile uint64_t *)piece_of(slot).base;
+
+	port_out(MEMORY + EJECT, 4, slot);
+	check(!is_present(MEMORY, slot), "slot %u was ejected and is there", slot);
+	check(wait_until((*word = PATTERN, *word != PATTERN), START_MS), "slot %u keeps", slot);
+	print("slot %u went", slot);
+}
+
+void test_hotplug_memory(void)
+{
+	bool keep = boot_option_is("does", "keep");
+
+	print("ready with %lx", boot_ram_end());
+	for (;;) {
+		uint32_t event = port_in(MEMORY + NEXT, 4);
+		unsigned slot = event & 0xff, code = event >> 8;
+
+		if (event == NOTHING) {
+			clock_wait_ms(5);
+		} else if (code == CHECK) {
+			memory_came(slot);
+		} else if (keep) {
+			say(MEMORY, slot, LET_GO, FAILED);
+			print("slot %u stays", slot);
+		} else {
+			memory_goes(slot);
 		}
 	}
 }

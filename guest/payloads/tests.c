@@ -19,6 +19,7 @@ const struct payload_test payload_tests[] = {
 	{"smp_start", test_smp_start},
 	{"smp_interrupts", test_smp_interrupts},
 	{"hotplug_cpus", test_hotplug_cpus},
+	{"hotplug_memory", test_hotplug_memory},
 	{"power_off", test_power_off},
 	{"triple_fault", test_triple_fault},
 	{"triple_fault_early", test_triple_fault_early},

@@ -27,6 +27,7 @@ void test_smp_interrupts(void);
 
 /* test_hotplug.c */
 void test_hotplug_cpus(void);
+void test_hotplug_memory(void);
 
 /* test_power.c */
 void test_power_off(void);

@@ -224,6 +224,36 @@ START_TEST(there_is_an_acpi_device_for_each_processor_that_a_machine_can_have_wh
 }
 END_TEST
 
+START_TEST(memory_that_can_come_has_acpi_devices_and_what_came_is_in_the_srat)
+{
+	static const uint64_t sizes[] = {MIB(128), GIB(1), GIB(8)};
+	char dir[] = "/tmp/test_acpi.XXXXXX", command[64];
+	static char text[1 << 18];
+	struct guest_memory grown = memory;
+	const struct acpi_config config = {.cpus = 1, .cpus_max = 1, .memory = &grown};
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		uint64_t ram = 0, srat;
+
+		grown.area.gpa = GIB(8);
+		grown.area.size = sizes[i];
+		grown.area.unit = MIB(128);
+		atomic_store(&grown.area.present, 1);
+		memset(area, 0xee, sizeof(area));
+		acpi_write(&config, area, LAYOUT_ACPI);
+		disassemble(dir, "SSDT", text, sizeof(text));
+		ck_assert_uint_eq(occurrences(text, "\"PNP0C80\""), sizes[i] / MIB(128));
+		srat = find("SRAT");
+		for (uint64_t at = srat + 48; at < srat + get(srat + 4, 4); at += get(at + 1, 1))
+			ram += get(at, 1) == 1 ? get(at + 16, 8) : 0;
+		ck_assert_uint_eq(ram, GIB(5) + MIB(128));
+	}
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 START_TEST(the_dsdt_puts_every_device_where_the_address_map_has_it)
 {
 	char dir[] = "/tmp/test_acpi.XXXXXX", command[64], text[32768];
@@ -253,6 +283,7 @@ int main(void)
 	tcase_add_test(tc, iasl_reads_every_table_without_complaint);
 	tcase_add_test(tc,
 		there_is_an_acpi_device_for_each_processor_that_a_machine_can_have_where_any_can_come);
+	tcase_add_test(tc, memory_that_can_come_has_acpi_devices_and_what_came_is_in_the_srat);
 	tcase_add_test(tc, the_dsdt_puts_every_device_where_the_address_map_has_it);
 	return run_tests("acpi", tc, NULL);
 }

@@ -62,12 +62,12 @@ START_TEST(ram_is_split_around_the_hole_below_4_gib)
 {
 	struct guest_memory_config layout;
 
-	ck_assert_int_eq(arch_memory_layout(MIB(16), &layout, &err), 0);
+	ck_assert_int_eq(arch_memory_layout(MIB(16), MIB(16), &layout, &err), 0);
 	ck_assert_uint_eq(layout.region_count, 1);
 	ck_assert_uint_eq(layout.regions[0].size, MIB(16));
-	ck_assert_int_eq(arch_memory_layout(GIB(3), &layout, &err), 0);
+	ck_assert_int_eq(arch_memory_layout(GIB(3), GIB(3), &layout, &err), 0);
 	ck_assert_uint_eq(layout.region_count, 1);
-	ck_assert_int_eq(arch_memory_layout(GIB(3) + KIB(4), &layout, &err), 0);
+	ck_assert_int_eq(arch_memory_layout(GIB(3) + KIB(4), GIB(3) + KIB(4), &layout, &err), 0);
 	ck_assert_uint_eq(layout.region_count, 2);
 	ck_assert_uint_eq(layout.regions[0].size, GIB(3));
 	ck_assert_uint_eq(layout.regions[1].gpa, GIB(4));
@@ -79,12 +79,50 @@ START_TEST(ram_that_no_machine_can_have_is_refused_in_words)
 {
 	struct guest_memory_config layout;
 
-	ck_assert_int_lt(arch_memory_layout(MIB(16) - KIB(4), &layout, &err), 0);
+	ck_assert_int_lt(arch_memory_layout(MIB(16) - KIB(4), MIB(16) - KIB(4), &layout, &err), 0);
 	ck_assert_ptr_nonnull(strstr(err.text, "must be 16M to 32T"));
-	ck_assert_int_lt(arch_memory_layout(UINT64_MAX, &layout, &err), 0);
+	ck_assert_int_lt(arch_memory_layout(UINT64_MAX, UINT64_MAX, &layout, &err), 0);
 	ck_assert_ptr_nonnull(strstr(err.text, "must be 16M to 32T"));
-	ck_assert_int_lt(arch_memory_layout(MIB(16) + 1, &layout, &err), 0);
+	ck_assert_int_lt(arch_memory_layout(MIB(16) + 1, MIB(16) + 1, &layout, &err), 0);
 	ck_assert_ptr_nonnull(strstr(err.text, "must be a multiple of 4K"));
+}
+END_TEST
+
+START_TEST(memory_grows_above_all_ram_in_steps_that_linux_takes)
+{
+	static const struct {
+		uint64_t size, max, gpa, unit;
+	} cases[] = {
+		{MIB(512), MIB(640), GIB(4), MIB(128)},
+		{GIB(3), GIB(11), GIB(4), MIB(128)},
+		{GIB(3), GIB(11) + MIB(128), GIB(4), MIB(256)},
+		{GIB(3) + KIB(4), GIB(4) + KIB(4), GIB(6), MIB(128)},
+		{GIB(5), GIB(7), GIB(8), MIB(128)}, /* RAM ends at 6 GiB: not right behind it */
+		{GIB(62), GIB(64), GIB(64), GIB(2)},
+		{GIB(64), GIB(64 + 130), GIB(66), GIB(4)},
+		{GIB(2), GIB(16384), GIB(4), GIB(256)},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct guest_memory_config layout = {0};
+
+		ck_assert_int_eq(arch_memory_layout(cases[i].size, cases[i].max, &layout, &err), 0);
+		ck_assert_uint_eq(layout.area_gpa, cases[i].gpa);
+		ck_assert_uint_eq(layout.area_size, cases[i].max - cases[i].size);
+		ck_assert_uint_eq(layout.area_unit, cases[i].unit);
+		ck_assert_uint_le((layout.area_size - 1) / layout.area_unit, 63);
+	}
+}
+END_TEST
+
+START_TEST(growth_that_linux_cannot_take_is_refused_in_words)
+{
+	struct guest_memory_config layout = {0};
+
+	ck_assert_int_lt(arch_memory_layout(MIB(512), MIB(600), &layout, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "memory.max: memory grows in steps of 128 MiB"));
+	ck_assert_int_lt(arch_memory_layout(GIB(1), GIB(64), &layout, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "steps of 2048 MiB"));
 }
 END_TEST
 
@@ -93,6 +131,10 @@ START_TEST(the_memory_map_covers_ram_exactly_and_no_device)
 	const struct guest_memory ram = {
 		.region_count = 2,
 		.regions = {{.gpa = 0, .size = GIB(3)}, {.gpa = GIB(4), .size = GIB(7)}},
+		.area = {.gpa = GIB(12),
+			.size = GIB(8),
+			.unit = MIB(128),
+			.present = 0x5555555555555555},
 	};
 	struct arch_address_map map;
 	struct memory_map told;
@@ -112,7 +154,7 @@ START_TEST(the_memory_map_covers_ram_exactly_and_no_device)
 		ck_assert(map.vmgenid_gpa + 16 <= e->start || map.vmgenid_gpa >= end);
 		ck_assert(LAYOUT_ACPI_END <= e->start || LAYOUT_ACPI >= end);
 	}
-	ck_assert_uint_eq(usable, GIB(10) - (LAYOUT_KERNEL_MIN - LAYOUT_USABLE_LOW_END));
+	ck_assert_uint_eq(usable, GIB(14) - (LAYOUT_KERNEL_MIN - LAYOUT_USABLE_LOW_END));
 	ck_assert_uint_le(map.pci_window_base + map.pci_window_size, map.ecam_base);
 	ck_assert_uint_lt(map.ecam_base + MIB(1), LAYOUT_IOAPIC);
 }
@@ -239,6 +281,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, ram_is_split_around_the_hole_below_4_gib);
 	tcase_add_test(tc, ram_that_no_machine_can_have_is_refused_in_words);
+	tcase_add_test(tc, memory_grows_above_all_ram_in_steps_that_linux_takes);
+	tcase_add_test(tc, growth_that_linux_cannot_take_is_refused_in_words);
 	tcase_add_test(tc, the_memory_map_covers_ram_exactly_and_no_device);
 	tcase_add_test(tc, linux_finds_everything_through_the_zero_page);
 	tcase_add_test(tc, a_bzimage_gets_its_own_setup_header_back);

@@ -26,8 +26,12 @@ struct arch_address_map {
 
 void arch_address_map(struct arch_address_map *map);
 
-/* Split `size` bytes of RAM around the holes. Refuses what the address map cannot hold. */
-int arch_memory_layout(uint64_t size, struct guest_memory_config *layout, struct error *err);
+/*
+ * Split `size` bytes of RAM around the holes, and find an area where it can grow to `max`. Refuses what the address map cannot
+ * hold, and steps of growth that a guest could not take.
+ */
+int arch_memory_layout(
+	uint64_t size, uint64_t max, struct guest_memory_config *layout, struct error *err);
 
 /* A CPU model made for one machine: the CPUID leaves (ID registers) every vCPU gets, but for its own ids. */
 struct arch_cpu_model;
@@ -91,6 +95,7 @@ struct arch_platform_config {
 	void (*reset)(void *owner);
 	/* Likewise: see arch_platform_cpus(). */
 	void (*cpus_changed)(void *owner);
+	void (*memory_changed)(void *owner);
 	void *owner;
 };
 
@@ -112,4 +117,6 @@ int arch_platform_place(struct arch_platform *platform, struct error *err);
 struct serial *arch_platform_serial(struct arch_platform *platform);
 /* Slot n is vCPU n. arch_platform_connect() forgets all: tell it then which are present. */
 struct hotplug_slots *arch_platform_cpus(struct arch_platform *platform);
+/* Slot n is that of the guest memory's area. */
+struct hotplug_slots *arch_platform_memory(struct arch_platform *platform);
 void arch_platform_press_power_button(struct arch_platform *platform);

@@ -136,6 +136,7 @@ void serve_vm_reset(struct rpc_call *call);
 void serve_vm_shutdown(struct rpc_call *call);
 void serve_vm_kill(struct rpc_call *call);
 void serve_cpu_resize(struct rpc_call *call);
+void serve_memory_resize(struct rpc_call *call);
 void serve_disk_list(struct rpc_call *call);
 void serve_disk_resize(struct rpc_call *call);
 void serve_disk_limit(struct rpc_call *call);
@@ -191,6 +192,11 @@ struct resize_params {
 
 struct cpu_resize_params {
 	unsigned count, timeout_ms;
+};
+
+struct memory_resize_params {
+	uint64_t size;
+	unsigned timeout_ms;
 };
 
 struct limit_params {

@@ -78,6 +78,25 @@ static const struct schema cpu_resize_params[] = {
 	{.name = NULL},
 };
 
+static const struct schema memory_resize_params[] = {
+	{.name = "size",
+		.type = SCHEMA_SIZE,
+		.offset = offsetof(struct memory_resize_params, size),
+		.required = true,
+		.min = 1,
+		.max = (uint64_t)1 << 62,
+		.help = "how much it is to have, from memory.size at the start up to memory.max"},
+	{.name = "timeout_ms",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct memory_resize_params, timeout_ms),
+		.size = sizeof(unsigned),
+		.min = 1,
+		.max = TIMEOUT_MAX,
+		.value = RESIZE_TIMEOUT,
+		.help = "how long the guest may take"},
+	{.name = NULL},
+};
+
 #define LIMIT(name_, field, type_, help_)                                                          \
 	{                                                                                          \
 		.name = name_, .type = type_, .offset = offsetof(struct limit_params, field),      \
@@ -224,6 +243,14 @@ const struct rpc_method control_methods[] = {
 			"Adds vCPUs up to cpus.max, or takes some away; answered when the guest has taken them, or let go of them. guest_refused and guest_timeout say what it has. The agent, where there is one, puts new ones to use.",
 		.result =
 			"{count, online?}: how many the guest has; how many the agent put online, where there is an agent"},
+	{.name = "memory.resize",
+		.serve = serve_memory_resize,
+		.params = memory_resize_params,
+		.params_size = sizeof(struct memory_resize_params),
+		.summary =
+			"Adds memory up to memory.max, or gives back what was added; answered when the guest has taken it, or let go of it. guest_refused and guest_timeout say what it has. The agent, where there is one, puts what came to use so that it can go again.",
+		.result =
+			"{size, online_blocks?}: how much the guest has; how many blocks the agent put online, where there is an agent"},
 	{.name = "disk.list",
 		.serve = serve_disk_list,
 		.summary = "Lists the disks with their options as they are now.",

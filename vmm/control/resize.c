@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu.resize: what grows and shrinks with the guest.
+ * cpu.resize and memory.resize: what grows and shrinks with the guest.
  *
  * The machine says when the guest has done it. What came is then there, but not used by a stock Linux until somebody in the
  * guest says so: the agent is asked to. Where there is none the answer is without its part; it is no failure.
@@ -18,6 +18,7 @@ struct resize {
 	struct rpc_call *call;
 	struct machine_resize machine;
 	struct guest_asker agent;
+	bool of_memory;
 };
 
 static void resize_free(struct resize *r)
@@ -49,10 +50,13 @@ static void resize_fail(struct resize *r, const struct error *err)
 static void resize_reply(struct resize *r, const json_t *agent)
 {
 	const struct machine_config *config = machine_config(r->control->machine);
-	json_t *result = json_pack("{s:i}", "count", (int)config->cpus);
+	json_t *result = r->of_memory ? json_pack("{s:I}", "size", (json_int_t)config->memory)
+				      : json_pack("{s:i}", "count", (int)config->cpus);
 	struct rpc_call *call = r->call;
 
-	if (agent && result)
+	if (agent && result && r->of_memory)
+		json_object_set(result, "online_blocks", json_object_get(agent, "memory_blocks"));
+	else if (agent && result)
 		json_object_set(result, "online", json_object_get(agent, "cpus"));
 	resize_free(r);
 	rpc_reply(call, result);
@@ -66,7 +70,9 @@ static void agent_answered(struct guest_asker *asker, json_t *result, const stru
 
 static void guest_has_it(struct resize *r)
 {
-	ask_guest(r->control, &r->agent, r->call->method->name, "online", json_object(), AGENT_MS);
+	json_t *params = r->of_memory ? json_pack("{s:b}", "movable", 1) : json_object();
+
+	ask_guest(r->control, &r->agent, r->call->method->name, "online", params, AGENT_MS);
 }
 
 static void machine_done(struct machine_resize *machine, const struct error *err)
@@ -87,7 +93,7 @@ static void client_gone(struct rpc_call *call)
 	resize_fail(call->user, &err);
 }
 
-static struct resize *resize_begin(struct rpc_call *call)
+static struct resize *resize_begin(struct rpc_call *call, bool of_memory)
 {
 	struct control *control = control_of(call);
 	struct resize *r = calloc(1, sizeof(*r));
@@ -95,6 +101,7 @@ static struct resize *resize_begin(struct rpc_call *call)
 	BUG_ON(!r); /* a few dozen bytes */
 	r->control = control;
 	r->call = call;
+	r->of_memory = of_memory;
 	r->machine.done = machine_done;
 	r->agent.answered = agent_answered;
 	r->next = control->resizes;
@@ -116,10 +123,21 @@ static void resize_go_on(struct resize *r, int ret, const struct error *err)
 void serve_cpu_resize(struct rpc_call *call)
 {
 	const struct cpu_resize_params *params = call->params;
-	struct resize *r = resize_begin(call);
+	struct resize *r = resize_begin(call, false);
 	struct error err;
 	int ret = machine_resize_cpus(
 		r->control->machine, params->count, params->timeout_ms, &r->machine, &err);
+
+	resize_go_on(r, ret, &err);
+}
+
+void serve_memory_resize(struct rpc_call *call)
+{
+	const struct memory_resize_params *params = call->params;
+	struct resize *r = resize_begin(call, true);
+	struct error err;
+	int ret = machine_resize_memory(
+		r->control->machine, params->size, params->timeout_ms, &r->machine, &err);
 
 	resize_go_on(r, ret, &err);
 }

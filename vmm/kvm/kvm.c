@@ -114,23 +114,54 @@ void vm_destroy(struct vm *vm)
 	pthread_mutex_destroy(&vm->lock);
 }
 
+/* `size` 0 takes it away. */
+static int set_region(struct vm *vm, unsigned number, const struct memory_region *r, uint64_t size)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = number,
+		.guest_phys_addr = r->gpa,
+		.memory_size = size,
+		.userspace_addr = (uint64_t)(uintptr_t)r->host,
+	};
+
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
+}
+
+static int map_region(
+	struct vm *vm, unsigned number, const struct memory_region *r, struct error *err)
+{
+	int ret = set_region(vm, number, r, r->size);
+
+	return ret < 0 ? error_errno(err, -ret,
+				 "KVM cannot map %" PRIu64 " MiB of guest memory at 0x%" PRIx64,
+				 r->size >> 20, r->gpa)
+		       : 0;
+}
+
 int vm_map_memory(struct vm *vm, const struct guest_memory *memory, struct error *err)
 {
-	for (unsigned i = 0; i < memory->region_count; i++) {
-		const struct memory_region *r = &memory->regions[i];
-		struct kvm_userspace_memory_region slot = {
-			.slot = i,
-			.guest_phys_addr = r->gpa,
-			.memory_size = r->size,
-			.userspace_addr = (uint64_t)(uintptr_t)r->host,
-		};
+	uint64_t plugged = atomic_load(&memory->area.present);
+	int ret = 0;
 
-		if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-			return error_errno(err, errno,
-				"KVM cannot map %" PRIu64 " MiB of guest memory at 0x%" PRIx64,
-				r->size >> 20, r->gpa);
-	}
-	return 0;
+	for (unsigned i = 0; i < memory->region_count && ret == 0; i++)
+		ret = map_region(vm, i, &memory->regions[i], err);
+	for (; plugged && ret == 0; plugged &= plugged - 1)
+		ret = vm_map_slot(vm, memory, (unsigned)__builtin_ctzll(plugged), err);
+	return ret;
+}
+
+int vm_map_slot(struct vm *vm, const struct guest_memory *memory, unsigned slot, struct error *err)
+{
+	struct memory_region r = guest_memory_slot(memory, slot);
+
+	return map_region(vm, MEMORY_REGIONS_MAX + slot, &r, err);
+}
+
+void vm_unmap_slot(struct vm *vm, const struct guest_memory *memory, unsigned slot)
+{
+	struct memory_region r = guest_memory_slot(memory, slot);
+
+	BUG_ON(set_region(vm, MEMORY_REGIONS_MAX + slot, &r, 0) < 0);
 }
 
 static int ioeventfd(struct vm *vm, uint64_t gpa, unsigned len, int fd, uint32_t flags)

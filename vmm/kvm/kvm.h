@@ -44,8 +44,12 @@ int kvm_check(int kvm_fd, unsigned cap);
 int vm_create(struct vm *vm, int kvm_fd, struct error *err);
 void vm_destroy(struct vm *vm);
 
-/* KVM_SET_USER_MEMORY_REGION for each region; slot number = region index (§4.35). */
+/* KVM_SET_USER_MEMORY_REGION for each region and each slot that is plugged (§4.35). */
 int vm_map_memory(struct vm *vm, const struct guest_memory *memory, struct error *err);
+
+/* The same for one slot of the area in which memory comes and goes, also while vCPUs run. */
+int vm_map_slot(struct vm *vm, const struct guest_memory *memory, unsigned slot, struct error *err);
+void vm_unmap_slot(struct vm *vm, const struct guest_memory *memory, unsigned slot);
 
 /*
  * Eventfd `fd` is signalled, without an exit to us, when the guest writes to the address. `len` 0

@@ -132,12 +132,14 @@ void machine_config_free(struct machine_config *config)
 char *machine_config_cmdline(const struct machine_config *config)
 {
 	const char *base = config->cmdline ? config->cmdline : MACHINE_CMDLINE_DEFAULT;
-	const char *root = "";
+	const char *root = "", *plug = "";
 	char *whole;
 
 	if (!config->cmdline && config->disk_count && !config->initrd)
 		root = config->disks[0].readonly ? " root=/dev/vda ro" : " root=/dev/vda rw";
-	if (asprintf(&whole, "%s%s%s%s", base, root, config->append ? " " : "",
+	if (!config->cmdline && config->memory_max > config->memory)
+		plug = MACHINE_CMDLINE_PLUG;
+	if (asprintf(&whole, "%s%s%s%s%s", base, root, plug, config->append ? " " : "",
 		    config->append ? config->append : "") < 0)
 		return NULL;
 	return whole;

@@ -22,8 +22,10 @@
 #define MACHINE_NETS_MAX  28
 #define MACHINE_DEVICES_MAX                                                                        \
 	30 /* all PCI devices together: 31 slots beside the host bridge, one kept */
-#define MACHINE_CONFIG_SIZE	(1u << 20) /* the largest JSON file accepted */
-#define MACHINE_CMDLINE_SIZE	2048	   /* COMMAND_LINE_SIZE of x86 and arm64, with the NUL */
+#define MACHINE_CONFIG_SIZE  (1u << 20) /* the largest JSON file accepted */
+#define MACHINE_CMDLINE_SIZE 2048	/* COMMAND_LINE_SIZE of x86 and arm64, with the NUL */
+/* Where memory can come: Linux uses it at once, and as far as it is wise in a way that lets it go again. */
+#define MACHINE_CMDLINE_PLUG	" memhp_default_state=online memory_hotplug.online_policy=auto-movable"
 #define MACHINE_CMDLINE_DEFAULT "console=ttyS0 panic=-1 reboot=t"
 
 struct disk_options {

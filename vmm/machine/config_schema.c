@@ -286,8 +286,9 @@ const struct schema machine_config_schema[] = {
 		MACHINE(cmdline),
 		.max = CMDLINE_LENGTH_MAX,
 		.placeholder = "TEXT",
-		.fallback = "'" MACHINE_CMDLINE_DEFAULT
-			    "', plus 'root=/dev/vda rw' with a disk and no initrd",
+		.fallback =
+			"'" MACHINE_CMDLINE_DEFAULT
+			"', plus 'root=/dev/vda rw' with a disk and no initrd, and what lets memory be hot-added where memory.max allows any",
 		.help = "the kernel command line instead of the default one"},
 	{.name = "append",
 		.type = SCHEMA_TEXT,

@@ -239,4 +239,6 @@ void machine_resize_forget(struct machine *m, const struct machine_resize *resiz
 {
 	if (m->cpus.resize == resize)
 		m->cpus.resize = NULL;
+	if (m->plugged.resize == resize)
+		m->plugged.resize = NULL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What of a machine grows and shrinks while its guest runs: vCPUs.
+ * What of a machine grows and shrinks while its guest runs: vCPUs and memory.
  *
  * A change is done when the guest has taken or let go of what it was asked to. What it refuses, or does not do in time, is an
  * answer of its own, and the configuration says what the guest has at every moment. Main thread.
@@ -21,6 +21,10 @@ struct machine_resize {
  * does not do within `timeout_ms` is taken back as far as it has not been told of it.
  */
 int machine_resize_cpus(struct machine *machine, unsigned count, unsigned timeout_ms,
+	struct machine_resize *resize, struct error *err);
+
+/* To `size` bytes of memory: what the machine was made with, and whole slots (see guest_memory.h). */
+int machine_resize_memory(struct machine *machine, uint64_t size, unsigned timeout_ms,
 	struct machine_resize *resize, struct error *err);
 
 /* Nobody wants to be told any more; what was asked of the guest stays asked. */

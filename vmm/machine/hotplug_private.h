@@ -51,4 +51,4 @@ int hotplug_change(struct hotplug *h, uint64_t in, uint64_t out, unsigned timeou
 uint64_t hotplug_entering(const struct hotplug *h, unsigned count);
 uint64_t hotplug_leaving(const struct hotplug *h, unsigned count);
 
-extern const struct hotplug_kind hotplug_cpus;
+extern const struct hotplug_kind hotplug_cpus, hotplug_memory;

@@ -56,6 +56,13 @@ static void cpus_changed(void *owner)
 	hotplug_post(&m->cpus);
 }
 
+static void memory_changed(void *owner)
+{
+	struct machine *m = owner;
+
+	hotplug_post(&m->plugged);
+}
+
 static void console_quit(void *owner)
 {
 	machine_request(owner, MACHINE_REQUEST_STOP);
@@ -203,6 +210,7 @@ static void power_off(struct machine *m)
 	if (!m->powered)
 		return;
 	hotplug_end(&m->cpus);
+	hotplug_end(&m->plugged);
 	machine_pause_ends(m);
 	m->guest = (struct machine_guest){0};
 	vcpus_destroy(&m->vcpus);
@@ -234,6 +242,7 @@ static int power_on(struct machine *m, struct error *err)
 	if (ret == 0)
 		ret = add_vcpus(m, err);
 	hotplug_begin(&m->cpus, low_bits(m->config->cpus));
+	hotplug_begin(&m->plugged, m->memory.area.present);
 	if (ret == 0)
 		ret = load_guest(m, err);
 	if (ret == 0)
@@ -305,6 +314,7 @@ static void act(struct loop_job *job)
 	}
 	m->ended = true;
 	hotplug_end(&m->cpus);
+	hotplug_end(&m->plugged);
 	machine_tell_state(m);
 	loop_stop(m->loop);
 }
@@ -314,13 +324,12 @@ static void act(struct loop_job *job)
 static int make_memory(struct machine *m, struct error *err)
 {
 	struct guest_memory_config layout = {0};
-	int ret = arch_memory_layout(m->config->memory, &layout, err);
+	int ret;
 
-	if (ret < 0)
-		return ret;
 	layout.pages = m->config->hugepages;
 	layout.prealloc = m->config->prealloc;
-	return guest_memory_create(&layout, &m->memory, err);
+	ret = arch_memory_layout(m->config->memory, m->config->memory_max, &layout, err);
+	return ret < 0 ? ret : guest_memory_create(&layout, &m->memory, err);
 }
 
 static int make_console(struct machine *m, struct error *err)
@@ -352,6 +361,7 @@ static int make_platform(struct machine *m, struct error *err)
 		.power_off = guest_power_off,
 		.reset = guest_reset,
 		.cpus_changed = cpus_changed,
+		.memory_changed = memory_changed,
 		.owner = m,
 	};
 	int ret = arch_platform_create(&config, &m->platform, err);
@@ -359,6 +369,9 @@ static int make_platform(struct machine *m, struct error *err)
 	if (ret == 0 && m->config->cpus < m->config->cpus_max)
 		hotplug_init(&m->cpus, m, &hotplug_cpus, arch_platform_cpus(m->platform),
 			low_bits(m->config->cpus_max));
+	if (ret == 0 && m->memory.area.size)
+		hotplug_init(&m->plugged, m, &hotplug_memory, arch_platform_memory(m->platform),
+			low_bits(guest_memory_slot_count(&m->memory)));
 	if (ret == 0)
 		ret = make_console(m, err);
 	return ret;

@@ -35,7 +35,7 @@ struct machine {
 	/* What power_on() makes and power_off() throws away. */
 	struct vm vm;
 	struct vcpu_group vcpus;
-	struct hotplug cpus;
+	struct hotplug cpus, plugged; /* vCPUs; memory beside what there is from the start */
 	bool powered;
 	bool ran;		    /* some guest has run in this RAM */
 	unsigned pauses;	    /* nested; vCPUs run at 0 */

@@ -53,16 +53,29 @@ static int check_config(const struct guest_memory_config *config, struct error *
 	return 0;
 }
 
-static int map_failed(
-	const struct guest_memory_config *config, uint64_t size, int errnum, struct error *err)
+static int map_failed(enum memory_pages pages, uint64_t size, int errnum, struct error *err)
 {
 	error_errno(err, errnum, "cannot get %" PRIu64 " MiB of guest memory from the host",
 		size >> 20);
-	if (config->pages == MEMORY_PAGES_2M || config->pages == MEMORY_PAGES_1G)
+	if (pages == MEMORY_PAGES_2M || pages == MEMORY_PAGES_1G)
 		return error_hint(err,
 			"reserve huge pages in /sys/kernel/mm/hugepages, or use hugepages=thp");
 	return error_hint(err,
 		"use a smaller --memory, or see /proc/sys/vm/overcommit_memory and 'ulimit -v'");
+}
+
+/* Say of anonymous memory that is mapped already what pages it is to be of. -1 with errno. */
+static int back_with(uint8_t *start, uint64_t size, enum memory_pages pages)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB |
+		    (pages == MEMORY_PAGES_1G ? MAP_HUGE_1GB : MAP_HUGE_2MB);
+
+	if (pages == MEMORY_PAGES_2M || pages == MEMORY_PAGES_1G)
+		return mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED ? -1
+											     : 0;
+	/* Advice: a kernel without THP is not an error. */
+	madvise(start, size, pages == MEMORY_PAGES_THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	return 0;
 }
 
 /*
@@ -73,31 +86,47 @@ static int map_backing(const struct guest_memory_config *config, struct guest_me
 	uint64_t size, struct error *err)
 {
 	uint64_t align = page_alignment(config->pages);
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 	uint8_t *start;
 
 	memory->mapping_size = size + align;
-	memory->mapping = mmap(NULL, memory->mapping_size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	memory->mapping = mmap(NULL, memory->mapping_size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory->mapping == MAP_FAILED) {
 		memory->mapping = NULL;
-		return map_failed(config, size, errno, err);
+		return map_failed(config->pages, size, errno, err);
 	}
 	/* The first region starts at a GPA that is itself aligned (checked by the caller's address map). */
 	start = (uint8_t *)align_up((uint64_t)(uintptr_t)memory->mapping, align);
-	if (config->pages == MEMORY_PAGES_2M || config->pages == MEMORY_PAGES_1G) {
-		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB |
-			(config->pages == MEMORY_PAGES_1G ? MAP_HUGE_1GB : MAP_HUGE_2MB);
-		if (mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
-			return map_failed(config, size, errno, err);
-	} else {
-		/* Advice: a kernel without THP is not an error. */
-		madvise(start, size,
-			config->pages == MEMORY_PAGES_THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-	}
+	if (back_with(start, size, config->pages) < 0)
+		return map_failed(config->pages, size, errno, err);
 	for (unsigned i = 0; i < memory->region_count; i++) {
 		memory->regions[i].host = start;
 		start += memory->regions[i].size;
 	}
+	return 0;
+}
+
+/* Only address space: nothing is accounted for what may never come. */
+static int reserve_area(
+	const struct guest_memory_config *config, struct guest_memory *memory, struct error *err)
+{
+	uint64_t align = page_alignment(config->pages);
+	struct memory_area *area = &memory->area;
+
+	BUG_ON(config->area_unit & (config->area_unit - 1) || config->area_unit % align ||
+		config->area_gpa % align ||
+		(config->area_size - 1) / config->area_unit >= MEMORY_SLOTS_MAX);
+	area->mapping_size = config->area_size + align;
+	area->mapping =
+		mmap(NULL, area->mapping_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area->mapping == MAP_FAILED) {
+		area->mapping = NULL;
+		return map_failed(config->pages, config->area_size, errno, err);
+	}
+	area->gpa = config->area_gpa;
+	area->size = config->area_size;
+	area->unit = config->area_unit;
+	area->host = (uint8_t *)align_up((uint64_t)(uintptr_t)area->mapping, align);
 	return 0;
 }
 
@@ -124,9 +153,9 @@ static void *prealloc_worker(void *arg)
 }
 
 /* Every thread faults in chunks of its own; the kernel's page zeroing is what takes the time. */
-static int prealloc(struct guest_memory *memory, struct error *err)
+static int prealloc(uint8_t *start, uint64_t size, struct error *err)
 {
-	struct prealloc work = {.start = memory->regions[0].host, .size = memory->size};
+	struct prealloc work = {.start = start, .size = size};
 	pthread_t threads[PREALLOC_THREADS_MAX];
 	unsigned wanted = (unsigned)min_u64((uint64_t)get_nprocs(), PREALLOC_THREADS_MAX);
 	unsigned started = 0;
@@ -161,9 +190,12 @@ int guest_memory_create(
 		memory->regions[i] = config->regions[i];
 		memory->size += config->regions[i].size;
 	}
+	memory->prealloc = config->prealloc;
 	ret = map_backing(config, memory, memory->size, err);
+	if (ret == 0 && config->area_size)
+		ret = reserve_area(config, memory, err);
 	if (ret == 0 && config->prealloc)
-		ret = prealloc(memory, err);
+		ret = prealloc(memory->regions[0].host, memory->size, err);
 	if (ret < 0)
 		guest_memory_destroy(memory);
 	return ret;
@@ -173,7 +205,96 @@ void guest_memory_destroy(struct guest_memory *memory)
 {
 	if (memory->mapping)
 		munmap(memory->mapping, memory->mapping_size);
+	if (memory->area.mapping)
+		munmap(memory->area.mapping, memory->area.mapping_size);
 	memset(memory, 0, sizeof(*memory));
+}
+
+unsigned guest_memory_slot_count(const struct guest_memory *memory)
+{
+	const struct memory_area *area = &memory->area;
+
+	return area->size ? (unsigned)((area->size - 1) / area->unit) + 1 : 0;
+}
+
+struct memory_region guest_memory_slot(const struct guest_memory *memory, unsigned slot)
+{
+	const struct memory_area *area = &memory->area;
+	uint64_t offset = slot * area->unit;
+
+	BUG_ON(offset >= area->size);
+	return (struct memory_region){.gpa = area->gpa + offset,
+		.size = min_u64(area->unit, area->size - offset),
+		.host = area->host + offset};
+}
+
+uint64_t guest_memory_slots_size(const struct guest_memory *memory, uint64_t slots)
+{
+	uint64_t size = 0;
+
+	for (; slots; slots &= slots - 1)
+		size += guest_memory_slot(memory, (unsigned)__builtin_ctzll(slots)).size;
+	return size;
+}
+
+int guest_memory_plug(struct guest_memory *memory, unsigned slot, struct error *err)
+{
+	struct memory_region r = guest_memory_slot(memory, slot);
+	int ret = 0;
+
+	BUG_ON(atomic_load(&memory->area.present) >> slot & 1);
+	/* Accounted from here on, as all of a guest's memory is. Of a slot that was there before it is nothing new. */
+	if (mprotect(r.host, r.size, PROT_READ | PROT_WRITE) < 0 ||
+		back_with(r.host, r.size, memory->pages) < 0)
+		return map_failed(memory->pages, r.size, errno, err);
+	if (memory->prealloc)
+		ret = prealloc(r.host, r.size, err);
+	if (ret == 0)
+		atomic_fetch_or_explicit(&memory->area.present, 1ull << slot, memory_order_release);
+	else
+		madvise(r.host, r.size, MADV_DONTNEED);
+	return ret;
+}
+
+void guest_memory_unplug(struct guest_memory *memory, unsigned slot)
+{
+	struct memory_region r = guest_memory_slot(memory, slot);
+
+	atomic_fetch_and(&memory->area.present, ~(1ull << slot));
+	if (madvise(r.host, r.size, MADV_DONTNEED) < 0)
+		log_warn("the host does not take back %" PRIu64 " MiB of guest memory: %s",
+			r.size >> 20, strerrordesc_np(errno));
+}
+
+void guest_memory_each_plugged(const struct guest_memory *memory,
+	void (*take)(void *owner, uint64_t gpa, uint64_t size), void *owner)
+{
+	uint64_t present = atomic_load(&memory->area.present);
+
+	while (present) {
+		unsigned slot = (unsigned)__builtin_ctzll(present);
+		struct memory_region r = guest_memory_slot(memory, slot);
+
+		for (present &= present - 1; ++slot < MEMORY_SLOTS_MAX && present >> slot & 1;
+			present &= present - 1)
+			r.size += guest_memory_slot(memory, slot).size;
+		take(owner, r.gpa, r.size);
+	}
+}
+
+/* All slots that the range touches must be there. */
+static uint8_t *area_view(const struct memory_area *area, uint64_t offset, uint64_t len)
+{
+	uint64_t first, last, slots;
+
+	if (!len || len > area->size - offset)
+		return NULL;
+	first = offset / area->unit;
+	last = (offset + len - 1) / area->unit;
+	slots = (UINT64_MAX >> (63 - (last - first))) << first;
+	if (slots & ~atomic_load_explicit(&area->present, memory_order_acquire))
+		return NULL;
+	return area->host + offset;
 }
 
 uint8_t *guest_memory_view(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
@@ -185,6 +306,8 @@ uint8_t *guest_memory_view(const struct guest_memory *memory, uint64_t gpa, uint
 		if (gpa >= r->gpa && offset < r->size)
 			return len && len <= r->size - offset ? r->host + offset : NULL;
 	}
+	if (gpa >= memory->area.gpa && gpa - memory->area.gpa < memory->area.size)
+		return area_view(&memory->area, gpa - memory->area.gpa, len);
 	return NULL;
 }
 

@@ -10,8 +10,14 @@
  * Nothing outside this floor turns a GPA into a pointer but guest_memory_view() and its helpers:
  * they answer NULL or false for every range that is not wholly inside one region. The memory behind
  * a view is shared with running vCPUs: read each field once into a local, check the local, use the
- * local. The regions do not change while vCPUs run; views stay valid until guest_memory_destroy().
- * All functions but create and destroy are thread-safe.
+ * local. The regions do not change while vCPUs run.
+ *
+ * Beside them there may be an area in which memory comes and goes meanwhile, in slots. Its address space is reserved whole; a
+ * slot becomes readable and writable when it is first plugged, and stays so: what is unplugged loses its pages and can be
+ * viewed no more, but a view that a device's thread still holds leads to zeros, not to a fault. So views stay valid
+ * until guest_memory_destroy().
+ *
+ * All functions but create and destroy are thread-safe; plug and unplug belong to one thread.
  */
 #pragma once
 
@@ -36,11 +42,25 @@ struct memory_region {
 
 #define MEMORY_REGIONS_MAX 4
 
+#define MEMORY_SLOTS_MAX 64
+
+/* Slot n is at gpa + n * unit; the last may be smaller. */
+struct memory_area {
+	uint64_t gpa, size; /* size 0: there is none */
+	uint64_t unit;	    /* bytes, a power of two */
+	uint8_t *host;
+	_Atomic uint64_t present; /* bit n: slot n is plugged */
+	void *mapping;
+	size_t mapping_size;
+};
+
 struct guest_memory {
 	unsigned region_count;
 	struct memory_region regions[MEMORY_REGIONS_MAX]; /* ascending by gpa, not overlapping */
 	uint64_t size;					  /* sum of the regions */
+	struct memory_area area;
 	enum memory_pages pages;
+	bool prealloc;
 	void *mapping; /* what munmap gets */
 	size_t mapping_size;
 };
@@ -49,6 +69,7 @@ struct guest_memory {
 struct guest_memory_config {
 	unsigned region_count;
 	struct memory_region regions[MEMORY_REGIONS_MAX];
+	uint64_t area_gpa, area_size, area_unit; /* size 0: nothing comes and goes */
 	enum memory_pages pages;
 	bool prealloc; /* populate every page now, on several threads */
 };
@@ -56,6 +77,20 @@ struct guest_memory_config {
 int guest_memory_create(
 	const struct guest_memory_config *config, struct guest_memory *memory, struct error *err);
 void guest_memory_destroy(struct guest_memory *memory);
+
+/* Slot n: where it is, whether plugged or not. */
+struct memory_region guest_memory_slot(const struct guest_memory *memory, unsigned slot);
+unsigned guest_memory_slot_count(const struct guest_memory *memory);
+/* The bytes of these slots together. */
+uint64_t guest_memory_slots_size(const struct guest_memory *memory, uint64_t slots);
+
+/* Memory for an empty slot, of zeros, in view from then on. A plugged slot leaves view, and gives its pages back to the host. */
+int guest_memory_plug(struct guest_memory *memory, unsigned slot, struct error *err);
+void guest_memory_unplug(struct guest_memory *memory, unsigned slot);
+
+/* Call `take` for each piece of the area that is plugged, as large as can be, in ascending order. */
+void guest_memory_each_plugged(const struct guest_memory *memory,
+	void (*take)(void *owner, uint64_t gpa, uint64_t size), void *owner);
 
 /* The host address of [gpa, gpa+len), or NULL when any byte of it is not RAM. len 0 is refused. */
 uint8_t *guest_memory_view(const struct guest_memory *memory, uint64_t gpa, uint64_t len);

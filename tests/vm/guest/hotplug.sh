@@ -24,6 +24,21 @@ while read -r line; do
 		;;
 	errors) dmesg -r | grep -E '^<[0-3]>' | grep -vE 'Kernel command line|sr0|loop:' && echo "CHECK fail the kernel complains: see above" ;;
 	memory) echo "MIB $(mib)" ;;
+	fill*) # so many MiB, in pieces that are looked at afterwards
+		head -c 1048576 /dev/urandom >/tmp/piece
+		mount -t tmpfs -o size=100% fill /mnt
+		i=0
+		while [ $i -lt "${line#fill }" ]; do
+			cp /tmp/piece "/mnt/$i" || echo "CHECK fail piece $i does not fit: "
+			i=$((i + 1))
+		done
+		while [ $i -gt 0 ]; do
+			i=$((i - 20))
+			cmp /tmp/piece "/mnt/$i" || echo "CHECK fail piece $i is another: "
+		done
+		umount /mnt
+		echo "FILLED ${line#fill }"
+		;;
 	end) break ;;
 	esac
 	echo "DONE"

@@ -6,7 +6,7 @@
  *                   MADT   processors and the I/O APIC
  *                   SRAT   all processors and all RAM are one node
  *                   MCFG   where configuration space is (PCI Firmware 3.2 §4.1.2)
- *                   SSDT   processors that come and go (devices/cpus.asl), where there can be any
+ *                   SSDT   processors that come and go (devices/cpus.asl), where there can be any; memory likewise
  *
  * What the flags spare a Linux guest: with HW_REDUCED_ACPI it looks for no PIC, PIT or PM timer; with
  * "no 8042" and "no VGA" it does not probe them; with a SRAT it does not search an AMD machine's PCI
@@ -29,8 +29,12 @@ static const
 #include "devices/dsdt.hex"
 	static const
 #include "devices/cpus.hex"
+	static const
+#include "devices/memory.hex"
 
-	_Static_assert(LAYOUT_PORT_COM1 == SERIAL_BASE, "COM1");
+	_Static_assert(LAYOUT_EVENT_MEMORY == POWER_EVENT_MEMORY && HOTPLUG_AREA_PORTS == 40,
+		"memory events");
+_Static_assert(LAYOUT_PORT_COM1 == SERIAL_BASE, "COM1");
 _Static_assert(LAYOUT_PORT_RTC == RTC_BASE, "RTC");
 _Static_assert(LAYOUT_PORT_POWER == POWER_BASE && POWER_PORTS == 8, "power registers");
 _Static_assert(LAYOUT_PORT_SLEEP_CONTROL == POWER_SLEEP_CONTROL, "sleep control");
@@ -246,7 +250,7 @@ static size_t package_length(const uint8_t *at, const uint8_t *end)
 	return length <= (size_t)(end - at) ? length : 0;
 }
 
-/* Where in a table of hotplug.asl.h's the device of the slot `slots` begins: behind the container, and those before it. */
+/* Where in a table of hotplug.asl's the device of the slot `slots` begins: behind the container, and those before it. */
 static size_t cut_slots(const uint8_t *aml, size_t size, unsigned slots)
 {
 	const uint8_t *at = aml + sizeof(struct header), *end = aml + size;
@@ -331,6 +335,21 @@ static uint64_t write_madt(struct writer *w, const struct acpi_config *config)
 	return at;
 }
 
+static void add_affinity(void *owner, uint64_t gpa, uint64_t size)
+{
+	struct srat_memory *memory = reserve(owner, sizeof(*memory));
+
+	memory->type = 1;
+	memory->length = sizeof(*memory);
+	memory->base = gpa;
+	memory->size = size;
+	memory->flags = SRAT_ENABLED;
+}
+
+/*
+ * Of the area where memory comes there is only what is plugged: Linux takes a part that may come as a reason to set 64 MiB
+ * aside for devices that reach 4 GiB only (swiotlb), and this machine has none.
+ */
 static uint64_t write_srat(struct writer *w, const struct acpi_config *config)
 {
 	uint64_t at = begin(w);
@@ -346,15 +365,9 @@ static uint64_t write_srat(struct writer *w, const struct acpi_config *config)
 		lapic->apic_id = (uint8_t)i;
 		lapic->flags = SRAT_ENABLED;
 	}
-	for (unsigned i = 0; i < config->memory->region_count; i++) {
-		struct srat_memory *memory = reserve(w, sizeof(*memory));
-
-		memory->type = 1;
-		memory->length = sizeof(*memory);
-		memory->base = config->memory->regions[i].gpa;
-		memory->size = config->memory->regions[i].size;
-		memory->flags = SRAT_ENABLED;
-	}
+	for (unsigned i = 0; i < config->memory->region_count; i++)
+		add_affinity(w, config->memory->regions[i].gpa, config->memory->regions[i].size);
+	guest_memory_each_plugged(config->memory, add_affinity, w);
 	fill_header(&srat->header, "SRAT", 3, w->used - start);
 	return at;
 }
@@ -396,7 +409,7 @@ size_t acpi_write(
 {
 	struct writer w = {.area = area, .gpa = gpa};
 	struct rsdp *rsdp = reserve(&w, sizeof(*rsdp));
-	uint64_t tables[5];
+	uint64_t tables[6];
 	unsigned count = 4;
 
 	tables[0] = write_fadt(&w, write_dsdt(&w));
@@ -406,6 +419,9 @@ size_t acpi_write(
 	if (config->plugs_cpus)
 		tables[count++] =
 			write_slots(&w, cpus_aml_code, sizeof(cpus_aml_code), config->cpus_max);
+	if (config->memory->area.size)
+		tables[count++] = write_slots(&w, memory_aml_code, sizeof(memory_aml_code),
+			guest_memory_slot_count(config->memory));
 	fill_rsdp(rsdp, write_xsdt(&w, tables, count));
 	return w.used;
 }

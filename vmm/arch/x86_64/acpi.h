@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 struct acpi_config {
-	unsigned cpus, cpus_max; /* there now; there at most (hot-added) */
-	bool plugs_cpus;	 /* the guest is told how they come and go */
-	const struct guest_memory *memory;
+	unsigned cpus, cpus_max;	   /* there now; there at most (hot-added) */
+	bool plugs_cpus;		   /* the guest is told how they come and go */
+	const struct guest_memory *memory; /* with an area: it is told how memory comes and goes */
 };
 
 /*

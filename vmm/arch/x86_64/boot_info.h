@@ -20,5 +20,5 @@ void boot_info_zero_page(const struct boot_info *info, const struct setup_header
 
 /* The three parts of PVH's start info, one behind the other as in memory. */
 struct pvh_info;
-#define PVH_INFO_SIZE 0x200
+#define PVH_INFO_SIZE 0x800
 void boot_info_pvh(const struct boot_info *info, uint8_t page[static PVH_INFO_SIZE], uint64_t gpa);

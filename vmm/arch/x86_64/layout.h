@@ -12,7 +12,7 @@
  *   0xe0000000  ECAM: configuration space of PCI bus 0, 1 MiB
  *   0xfec00000  I/O APIC, 0xfee00000 local APIC (both inside KVM)
  *   0xfffbc000  pages that KVM needs on Intel CPUs to run real mode
- *   0x100000000 RAM: what is above 3 GiB
+ *   0x100000000 RAM: what is above 3 GiB; behind it, from the next multiple of 2 GiB, the area where memory is hot-added
  */
 #pragma once
 
@@ -65,8 +65,10 @@
 #define LAYOUT_EVENT_BUTTON	  0x1
 #define LAYOUT_EVENT_VMGENID	  0x2
 #define LAYOUT_EVENT_CPUS	  0x8
+#define LAYOUT_EVENT_MEMORY	  0x10
+#define LAYOUT_PORT_MEMORY	  0x640 /* 40 ports, likewise */
 #define LAYOUT_PORT_CPUS	  0x620 /* 16 ports, devices/hotplug_slots.h */
-#define LAYOUT_RTC_CENTURY	  0x32 /* index of the century byte */
+#define LAYOUT_RTC_CENTURY	  0x32	/* index of the century byte */
 
 /* Interrupt pins of the I/O APIC, all edge-triggered. */
 #define LAYOUT_GSI_COM1	 4

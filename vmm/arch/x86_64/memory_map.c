@@ -21,11 +21,42 @@ void arch_address_map(struct arch_address_map *map)
 	};
 }
 
-int arch_memory_layout(uint64_t size, struct guest_memory_config *layout, struct error *err)
+/* Linux takes memory in blocks of 128 MiB; where there is much, in blocks of up to 2 GiB (arch/x86/mm/init_64.c). */
+static uint64_t growth_step(uint64_t max)
+{
+	return max >= GIB(64) ? GIB(2) : MIB(128);
+}
+
+/*
+ * Memory comes above all RAM that there is at the start, with a gap, so that no buffer of the guest's lies on both sides of
+ * the border. Slots are as small as their number allows.
+ */
+static int place_area(
+	uint64_t size, uint64_t max, struct guest_memory_config *layout, struct error *err)
+{
+	uint64_t step = growth_step(max);
+	const struct memory_region *last = &layout->regions[layout->region_count - 1];
+	uint64_t end = last->gpa ? last->gpa + last->size + 1 : LAYOUT_HIGH_RAM_START;
+
+	if ((max - size) % step)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"memory.max: memory grows in steps of %" PRIu64 " MiB, and from %" PRIu64
+			" MiB to %" PRIu64 " is no whole number of them",
+			step >> 20, size >> 20, max >> 20);
+	layout->area_gpa = align_up(end, GIB(2));
+	layout->area_size = max - size;
+	for (layout->area_unit = layout->pages == MEMORY_PAGES_1G ? max_u64(step, GIB(1)) : step;
+		(layout->area_size - 1) / layout->area_unit >= MEMORY_SLOTS_MAX;)
+		layout->area_unit *= 2;
+	return 0;
+}
+
+int arch_memory_layout(
+	uint64_t size, uint64_t max, struct guest_memory_config *layout, struct error *err)
 {
 	uint64_t low = min_u64(size, LAYOUT_LOW_RAM_END);
 
-	if (size < LAYOUT_RAM_MIN || size > LAYOUT_RAM_MAX)
+	if (size < LAYOUT_RAM_MIN || size > LAYOUT_RAM_MAX || max > LAYOUT_RAM_MAX)
 		return error_set(err, ERROR_BAD_REQUEST,
 			"cannot make a machine with %" PRIu64
 			" bytes of memory: must be 16M to 32T",
@@ -40,13 +71,18 @@ int arch_memory_layout(uint64_t size, struct guest_memory_config *layout, struct
 	if (size > low)
 		layout->regions[layout->region_count++] =
 			(struct memory_region){.gpa = LAYOUT_HIGH_RAM_START, .size = size - low};
-	return 0;
+	return max > size ? place_area(size, max, layout, err) : 0;
 }
 
 static void add(struct memory_map *map, uint64_t start, uint64_t end, enum memory_type type)
 {
 	BUG_ON(map->count == MEMORY_MAP_MAX);
 	map->entries[map->count++] = (struct memory_map_entry){start, end - start, type};
+}
+
+static void add_plugged(void *owner, uint64_t gpa, uint64_t size)
+{
+	add(owner, gpa, gpa + size, MEMORY_RAM);
 }
 
 void memory_map_build(const struct guest_memory *memory, struct memory_map *map)
@@ -60,4 +96,5 @@ void memory_map_build(const struct guest_memory *memory, struct memory_map *map)
 	if (memory->region_count > 1)
 		add(map, memory->regions[1].gpa, memory->regions[1].gpa + memory->regions[1].size,
 			MEMORY_RAM);
+	guest_memory_each_plugged(memory, add_plugged, map);
 }

@@ -14,7 +14,7 @@ struct memory_map_entry {
 	enum memory_type type;
 };
 
-#define MEMORY_MAP_MAX 6
+#define MEMORY_MAP_MAX (6 + MEMORY_SLOTS_MAX / 2) /* at the worst every other slot is plugged */
 
 struct memory_map {
 	unsigned count;

@@ -24,7 +24,7 @@ struct arch_platform {
 	struct serial serial;
 	struct rtc rtc;
 	struct power power;
-	struct hotplug_slots cpus;
+	struct hotplug_slots cpus, memory;
 	struct legacy legacy;
 	struct pci_ports pci_ports;
 	struct vmgenid vmgenid;
@@ -52,6 +52,14 @@ static void cpus_changed(void *owner)
 	p->config.cpus_changed(p->config.owner);
 }
 
+static void memory_changed(void *owner)
+{
+	struct arch_platform *p = owner;
+
+	p->config.memory_changed(p->config.owner);
+}
+
+static const struct hotplug_slots_ops memory_ops = {.changed = memory_changed};
 static const struct hotplug_slots_ops cpus_ops = {.changed = cpus_changed};
 static const struct power_ops power_ops = {.off = power_off, .reset = reset};
 
@@ -78,6 +86,10 @@ static int make_devices(struct arch_platform *p, struct error *err)
 		return ret;
 	power_init(&p->power, p->event_irq, &power_ops, p);
 	hotplug_slots_init(&p->cpus, &p->power, POWER_EVENT_CPUS, &cpus_ops, p);
+	hotplug_slots_init(&p->memory, &p->power, POWER_EVENT_MEMORY, &memory_ops, p);
+	p->memory.area[0] = p->config.memory->area.gpa;
+	p->memory.area[1] = p->config.memory->area.unit;
+	p->memory.area[2] = p->config.memory->area.size;
 	ret = vmgenid_init(&p->vmgenid, p->config.memory, p->map.vmgenid_gpa, &p->power, err);
 	if (ret < 0)
 		return ret;
@@ -130,6 +142,7 @@ void arch_platform_add(
 	bus_add(ports, RTC_BASE, RTC_PORTS, &rtc_bus_ops, &p->rtc);
 	bus_add(ports, POWER_BASE, POWER_PORTS, &power_bus_ops, &p->power);
 	bus_add(ports, LAYOUT_PORT_CPUS, HOTPLUG_SLOTS_PORTS, &hotplug_slots_bus_ops, &p->cpus);
+	bus_add(ports, LAYOUT_PORT_MEMORY, HOTPLUG_AREA_PORTS, &hotplug_slots_bus_ops, &p->memory);
 	bus_add(ports, PCI_PORTS_BASE, PCI_PORTS, &pci_ports_ops, &p->pci_ports);
 	legacy_add(&p->legacy, ports);
 	bus_add(mmio, p->map.ecam_base, MIB(1), &pci_ecam_ops, pci);
@@ -144,6 +157,7 @@ int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *
 	rtc_reset(&p->rtc);
 	power_reset(&p->power);
 	hotplug_slots_reset(&p->cpus, 0);
+	hotplug_slots_reset(&p->memory, 0);
 	legacy_reset(&p->legacy);
 	atomic_store(&p->pci_ports.address, 0);
 	ret = vm_irqfd_add(vm, p->map.serial_gsi, p->serial_irq.fd);
@@ -172,6 +186,11 @@ struct serial *arch_platform_serial(struct arch_platform *p)
 struct hotplug_slots *arch_platform_cpus(struct arch_platform *p)
 {
 	return &p->cpus;
+}
+
+struct hotplug_slots *arch_platform_memory(struct arch_platform *p)
+{
+	return &p->memory;
 }
 
 void arch_platform_press_power_button(struct arch_platform *p)
