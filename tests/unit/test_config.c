@@ -390,6 +390,10 @@ START_TEST(the_kernel_command_line_is_as_documented)
 		"console=ttyS0 panic=-1 reboot=t root=/dev/vda ro", "--disk=path=/d,readonly");
 	ASSERT_CMDLINE("console=ttyS0 panic=-1 reboot=t", "--disk=path=/d", "--initrd=i");
 	ASSERT_CMDLINE("console=ttyS0 panic=-1 reboot=t quiet", "--append=quiet");
+	ASSERT_CMDLINE(
+		"console=ttyS0 panic=-1 reboot=t root=/dev/vda rw memhp_default_state=online memory_hotplug.online_policy=auto-movable quiet",
+		"--memory=1G,max=2G", "--disk=path=/d", "--append=quiet");
+	ASSERT_CMDLINE("x", "--memory=1G,max=2G", "--cmdline=x");
 	ASSERT_CMDLINE("x y", "--cmdline=x", "--append=y", "--disk=path=/d");
 	ASSERT_CMDLINE("", "--cmdline=");
 }

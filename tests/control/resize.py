@@ -1,0 +1,167 @@
+"""vCPUs and memory that come and go, with a guest that plays the ACPI methods' part: see guest/payloads/test_hotplug.c."""
+import socket
+
+from harness import VM, RpcError, check, refused, test, wait_for
+import gdb as debugger
+
+
+class Console:
+    """What a guest prints, line by line."""
+
+    def __init__(self, vm):
+        self.socket, self.text = socket.socket(socket.AF_UNIX), b""
+        self.socket.settimeout(60)
+        self.socket.connect(vm.console)  # of a VM that is not started yet: nothing is missed
+        vm.call("vm.start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def expect(self, line):
+        """The line must come; what was before it is done with. A guest that says FAIL has failed."""
+        wanted = line.encode() + b"\n"
+        while wanted not in self.text.replace(b"\r", b""):
+            piece = self.socket.recv(4096)
+            check(piece and b"FAIL" not in self.text + piece, f"instead of '{line}': {(self.text + piece)[-300:]!r}")
+            self.text += piece
+        self.text = self.text.replace(b"\r", b"").split(wanted, 1)[1]
+
+
+def cpus_of(vm):
+    return vm.call("vm.info")["config"]["cpus"]["count"]
+
+
+@test("vCPUs come when the guest has taken them, start, go when it lets go of them, and then stand still")
+def _(env):
+    with VM(env, "--cpus", "1,max=4", paused=True, does="hotplug_cpus") as vm, Console(vm) as console, vm.client(60) as client:
+        console.expect("ready")
+        for _ in range(3):
+            check(client.call("cpu.resize", count=2) == {"count": 2}, "2 vCPUs")
+            console.expect("processor 1 came")
+            check(client.call("cpu.resize", count=3) == {"count": 3}, "3 vCPUs")
+            console.expect("processor 2 came")
+            check(cpus_of(vm) == 3 and "bulkhead_vcpus 3" in client.call("metrics.get"), "3 vCPUs as they are told of")
+            check(client.call("cpu.resize", count=1) == {"count": 1} and cpus_of(vm) == 1, "1 vCPU")
+            console.expect("processor 1 went")
+            console.expect("processor 2 went")
+        check(client.call("cpu.resize", count=4)["count"] == 4, "4 vCPUs")
+        check(client.call("cpu.resize", count=4)["count"] == 4, "as many as there are")
+        client.call("vm.reset")
+        console.expect("ready")
+        check(cpus_of(vm) == 4, "after a reset the guest begins with the vCPUs that it had")
+
+
+@test("vCPUs that the guest refuses, or to let go of, leave all as it was, and it can be asked again")
+def _(env):
+    with VM(env, "--cpus", "1,max=3", paused=True, does="hotplug_cpus does=refuse") as vm, Console(vm) as console, vm.client() as client:
+        console.expect("ready")
+        for _ in range(3):
+            refused("guest_refused", "it has 1 vCPU$", client.call, "cpu.resize", count=3)
+            check(cpus_of(vm) == 1, "refused vCPUs")
+    with VM(env, "--cpus", "1,max=3", paused=True, does="hotplug_cpus does=keep") as vm, Console(vm) as console, vm.client() as client:
+        console.expect("ready")
+        client.call("cpu.resize", count=3)
+        for _ in range(3):
+            refused("guest_refused", "it has 3 vCPUs$", client.call, "cpu.resize", count=2)
+            check(cpus_of(vm) == 3, "kept vCPUs")
+
+
+@test("a guest that knows no hot-plug, or cannot act, gets no vCPUs, and the call says why")
+def _(env):
+    with VM(env, "--cpus", "1,max=2") as vm, vm.client() as client:
+        refused("guest_timeout", "in time; it has 1 vCPU$", client.call, "cpu.resize", count=2, timeout_ms=200)
+        number = client.send("cpu.resize", count=2, timeout_ms=60000)
+        wait_for("the change to begin", lambda: refuses_second(vm))
+        vm.call("vm.reset")
+        refused("wrong_state", "reset", client.answer, number)
+        number = client.send("cpu.resize", count=2, timeout_ms=60000)
+        wait_for("the change to begin", lambda: refuses_second(vm))
+        vm.call("vm.kill")
+        refused("wrong_state", "ended", client.answer, number)
+    with VM(env, "--cpus", "1,max=2", paused=True) as vm, vm.client() as client:
+        refused("wrong_state", "created", client.call, "cpu.resize", count=2)
+        refused("bad_request", "more than cpus.max, 2", client.call, "cpu.resize", count=3)
+        refused("bad_request", "count", client.call, "cpu.resize", count=0)
+    with VM(env, "--cpus", "2") as vm, vm.client() as client:
+        refused("wrong_state", "they stay.*max=", client.call, "cpu.resize", count=1)
+        refused("bad_request", "more than cpus.max", client.call, "cpu.resize", count=3)
+        check(client.call("cpu.resize", count=2) == {"count": 2}, "as many as there are")
+
+
+def refuses_second(vm):
+    try:
+        vm.call("cpu.resize", count=1)  # as it is: what is under way is all that can stand against it
+    except RpcError as error:
+        return "under way" in error.message
+    return False
+
+
+@test("no vCPU comes into the hands of a debugger that does not know it")
+def _(env):
+    with VM(env, "--cpus", "1,max=2", "--gdb", f"unix:{env.work}/gdb") as vm, vm.client() as client:
+        with debugger.connect(f"{env.work}/gdb") as gdb:
+            refused("wrong_state", "debugger", client.call, "cpu.resize", count=2)
+            gdb.detach()
+        refused("guest_timeout", "it has 1 vCPU$", client.call, "cpu.resize", count=2, timeout_ms=100)
+
+
+@test("who asked for vCPUs may go; the change goes on, and the next can follow it")
+def _(env):
+    with VM(env, "--cpus", "1,max=2") as vm, vm.client() as client:
+        with vm.client() as gone:
+            gone.send("cpu.resize", count=2, timeout_ms=500)
+            wait_for("the change to begin", lambda: refuses_second(vm))
+        wait_for("the change to end", lambda: not refuses_second(vm))
+        refused("guest_timeout", "it has 1 vCPU$", client.call, "cpu.resize", count=2, timeout_ms=50)
+
+
+def memory_of(vm):
+    return vm.call("vm.info")["config"]["memory"]["size"]
+
+
+@test("memory comes when the guest has taken it, goes when it lets go of it, and the host has its pages back")
+def _(env):
+    mib = 1 << 20
+    with VM(env, "--memory", "64M,max=576M", paused=True, does="hotplug_memory") as vm, Console(vm) as console, vm.client(60) as client:
+        console.expect("ready with 4000000")
+        for _ in range(3):
+            before = vm.rss_kib()
+            check(client.call("memory.resize", size="320M") == {"size": 320 * mib}, "320 MiB")
+            console.expect("slot 0 came")
+            console.expect("slot 1 came")
+            check(memory_of(vm) == 320 * mib and f"bulkhead_memory_bytes {320 * mib}" in client.call("metrics.get"), "320 MiB as told")
+            check(vm.rss_kib() > before, "what was written is nowhere")
+            check(client.call("memory.resize", size="64M") == {"size": 64 * mib} and memory_of(vm) == 64 * mib, "64 MiB")
+            console.expect("slot 0 went")
+            console.expect("slot 1 went")
+            check(vm.rss_kib() < before + 1024, f"{before} KiB before, {vm.rss_kib()} after")
+        check(client.call("memory.resize", size="576M")["size"] == 576 * mib, "all there can be")
+        refused("bad_request", "more than memory.max", client.call, "memory.resize", size="577M")
+        refused("bad_request", "less than what the VM was started with", client.call, "memory.resize", size="32M")
+        refused("bad_request", "steps of 128 MiB, from 64 MiB to 576", client.call, "memory.resize", size="128M")
+        client.call("vm.reset")
+        console.expect("ready with 120000000")  # it is plain RAM then: the map names it
+        check(memory_of(vm) == 576 * mib, "after a reset")
+        check(client.call("memory.resize", size="448M")["size"] == 448 * mib, "448 MiB")
+        console.expect("slot 3 went")
+        client.call("vm.reset")
+        console.expect("ready with 118000000")
+
+
+@test("memory that the guest keeps stays its own, and memory that it does not take is no memory of its")
+def _(env):
+    with VM(env, "--memory", "64M,max=320M", paused=True, does="hotplug_memory does=keep") as vm, Console(vm) as console, vm.client(60) as client:
+        console.expect("ready with 4000000")
+        client.call("memory.resize", size="320M")
+        for _ in range(3):
+            refused("guest_refused", "it has 320 MiB$", client.call, "memory.resize", size="64M")
+        check(memory_of(vm) == 320 << 20, "memory that is kept")
+    with VM(env, "--memory", "64M,max=320M") as vm, vm.client() as client:
+        refused("guest_timeout", "it has 64 MiB$", client.call, "memory.resize", size="192M", timeout_ms=200)
+        check(memory_of(vm) == 64 << 20, "memory that was not taken")
+    with VM(env) as vm, vm.client() as client:
+        check(client.call("memory.resize", size="64M") == {"size": 64 << 20}, "as much as there is")
+        refused("bad_request", "more than memory.max", client.call, "memory.resize", size="192M")
