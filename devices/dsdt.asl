@@ -1,13 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The devices of an x86_64 machine that cannot be found by looking (ACPI 6.4): the PCI host bridge,
- * serial port, clock, power button, generation id, and the event device that speaks for the last two.
+ * serial port, clock, power button, generation id, the slots that devices may come to and go from, and the event device that
+ * speaks for the last three.
  *
  * Preprocessed by the C compiler, so that every address comes from layout.h; then compiled by iasl.
  * The platform is hardware-reduced: no PM timer, no GPEs, no SCI. Interrupts of PCI functions are
  * MSI-X only, so there is no _PRT.
  */
 #include "vmm/arch/x86_64/layout.h"
+
+/* A slot of bus 0: NUMBER, its address as _ADR has it, its bit in the registers. */
+#define SLOT(NAME, NUMBER, ADDRESS, BIT)                                                           \
+	Device (NAME)                                                                              \
+	{                                                                                          \
+		Name (_ADR, ADDRESS)                                                               \
+		Name (_SUN, NUMBER)                                                                \
+		Method (_EJ0, 1, Serialized) { EJSL = BIT }                                        \
+		Method (_OST, 3, Serialized)                                                       \
+		{                                                                                  \
+			OSSL = ((NUMBER | ((Arg0 & 0xff) << 8)) | ((Arg1 & 0xffff) << 16))         \
+		}                                                                                  \
+	}
+#define ASK(NAME, BIT) If (Arg0 & BIT) { Notify (NAME, Arg1) }
 
 DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 {
@@ -58,6 +73,88 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 				}
 				Return (Arg3)
 			}
+
+			/* Hot-plug (sections 5.6.6, 6.3): devices/pci_hotplug.h has the registers. */
+			OperationRegion (HOTP, SystemIO, LAYOUT_PORT_PCI_HOTPLUG, 16)
+			Field (HOTP, DWordAcc, NoLock, WriteAsZeros)
+			{
+				UPSL, 32,
+				DNSL, 32,
+				EJSL, 32,
+				OSSL, 32
+			}
+			SLOT (S01, 1, 0x00010000, 0x00000002)
+			SLOT (S02, 2, 0x00020000, 0x00000004)
+			SLOT (S03, 3, 0x00030000, 0x00000008)
+			SLOT (S04, 4, 0x00040000, 0x00000010)
+			SLOT (S05, 5, 0x00050000, 0x00000020)
+			SLOT (S06, 6, 0x00060000, 0x00000040)
+			SLOT (S07, 7, 0x00070000, 0x00000080)
+			SLOT (S08, 8, 0x00080000, 0x00000100)
+			SLOT (S09, 9, 0x00090000, 0x00000200)
+			SLOT (S10, 10, 0x000A0000, 0x00000400)
+			SLOT (S11, 11, 0x000B0000, 0x00000800)
+			SLOT (S12, 12, 0x000C0000, 0x00001000)
+			SLOT (S13, 13, 0x000D0000, 0x00002000)
+			SLOT (S14, 14, 0x000E0000, 0x00004000)
+			SLOT (S15, 15, 0x000F0000, 0x00008000)
+			SLOT (S16, 16, 0x00100000, 0x00010000)
+			SLOT (S17, 17, 0x00110000, 0x00020000)
+			SLOT (S18, 18, 0x00120000, 0x00040000)
+			SLOT (S19, 19, 0x00130000, 0x00080000)
+			SLOT (S20, 20, 0x00140000, 0x00100000)
+			SLOT (S21, 21, 0x00150000, 0x00200000)
+			SLOT (S22, 22, 0x00160000, 0x00400000)
+			SLOT (S23, 23, 0x00170000, 0x00800000)
+			SLOT (S24, 24, 0x00180000, 0x01000000)
+			SLOT (S25, 25, 0x00190000, 0x02000000)
+			SLOT (S26, 26, 0x001A0000, 0x04000000)
+			SLOT (S27, 27, 0x001B0000, 0x08000000)
+			SLOT (S28, 28, 0x001C0000, 0x10000000)
+			SLOT (S29, 29, 0x001D0000, 0x20000000)
+			SLOT (S30, 30, 0x001E0000, 0x40000000)
+			SLOT (S31, 31, 0x001F0000, 0x80000000)
+
+			/* Notify the slots of Arg0 with Arg1. */
+			Method (TELL, 2, Serialized)
+			{
+				ASK (S01, 0x00000002)
+				ASK (S02, 0x00000004)
+				ASK (S03, 0x00000008)
+				ASK (S04, 0x00000010)
+				ASK (S05, 0x00000020)
+				ASK (S06, 0x00000040)
+				ASK (S07, 0x00000080)
+				ASK (S08, 0x00000100)
+				ASK (S09, 0x00000200)
+				ASK (S10, 0x00000400)
+				ASK (S11, 0x00000800)
+				ASK (S12, 0x00001000)
+				ASK (S13, 0x00002000)
+				ASK (S14, 0x00004000)
+				ASK (S15, 0x00008000)
+				ASK (S16, 0x00010000)
+				ASK (S17, 0x00020000)
+				ASK (S18, 0x00040000)
+				ASK (S19, 0x00080000)
+				ASK (S20, 0x00100000)
+				ASK (S21, 0x00200000)
+				ASK (S22, 0x00400000)
+				ASK (S23, 0x00800000)
+				ASK (S24, 0x01000000)
+				ASK (S25, 0x02000000)
+				ASK (S26, 0x04000000)
+				ASK (S27, 0x08000000)
+				ASK (S28, 0x10000000)
+				ASK (S29, 0x20000000)
+				ASK (S30, 0x40000000)
+				ASK (S31, 0x80000000)
+			}
+			Method (PLUG, 0, Serialized)
+			{
+				TELL (UPSL, 1)
+				TELL (DNSL, 3)
+			}
 		}
 
 		/* Configuration space and the registers below are taken: nothing may be put there. */
@@ -69,6 +166,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 			{
 				Memory32Fixed (ReadWrite, LAYOUT_ECAM, LAYOUT_ECAM_SIZE)
 				IO (Decode16, LAYOUT_PORT_POWER, LAYOUT_PORT_POWER, 0, 8)
+				IO (Decode16, LAYOUT_PORT_PCI_HOTPLUG, LAYOUT_PORT_PCI_HOTPLUG, 0, 16)
 			})
 		}
 
@@ -140,6 +238,10 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 				If (Local0 & LAYOUT_EVENT_MEMORY)
 				{
 					\_SB.MEMS.SCAN ()
+				}
+				If (Local0 & LAYOUT_EVENT_PCI)
+				{
+					\_SB.PCI0.PLUG ()
 				}
 			}
 		}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The hardware-reduced ACPI registers: sleep control and status, reset, and the Generic Event Device
- * with its two events, power button and VMGENID change. The ACPI tables name the same ports: the
+ * with its events: power button, VMGENID change, PCI hot-plug. The ACPI tables name the same ports: the
  * constants below are the one place for them.
  *
  * Wiring: power_init(), bus_add(ports, POWER_BASE, POWER_PORTS, &power_bus_ops, power).
@@ -27,6 +27,7 @@
 #define POWER_EVENT_VMGENID (1u << 1)
 #define POWER_EVENT_CPUS    (1u << 3) /* see hotplug_slots.h */
 #define POWER_EVENT_MEMORY  (1u << 4)
+#define POWER_EVENT_PCI	    (1u << 2) /* see pci_hotplug.h */
 
 /* Called on the vCPU's thread that wrote the register: must not wait for that vCPU to stop. */
 struct power_ops {

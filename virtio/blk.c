@@ -247,6 +247,11 @@ int blk_resize(struct virtio_device *dev, uint64_t *size, struct error *err)
 	return 0;
 }
 
+bool blk_is_mounted(struct virtio_device *dev)
+{
+	return blk_image_is_mounted(&blk_of(dev)->image);
+}
+
 void blk_set_limits(struct virtio_device *dev, uint64_t iops, uint64_t bps)
 {
 	struct blk *blk = blk_of(dev);

@@ -25,11 +25,12 @@ struct blk_config {
 	enum blk_cache cache;
 	unsigned queues;
 	bool readonly, discard;
+	bool impatient;	    /* say at once that the file is in use: others wait for this thread */
 	uint64_t iops, bps; /* 0: no limit */
 };
 
 /* Opens and locks the file (OFD lock: shared when readonly, else exclusive), makes the device. Main thread.
- * That a file is in use is said after a second of trying: a monitor killed just now may still be letting go.
+ * That a file is in use is said after a second of trying, unless impatient: a monitor killed just now may still be letting go.
  * Free it with virtio_device_destroy(). The config and its strings are not kept. */
 int blk_create(const struct blk_config *config, const struct guest_memory *memory,
 	struct loop *main_loop, struct virtio_device **out, struct error *err);
@@ -45,6 +46,12 @@ enum blk_cache blk_cache_mode(struct virtio_device *dev);
  * resized by others) and tell the guest. A disk never shrinks. *size becomes what it is. Main thread.
  */
 int blk_resize(struct virtio_device *dev, uint64_t *size, struct error *err);
+
+/*
+ * Whether the disk itself says that it is mounted: an ext3 or ext4 file system that fills it notes so. False may only mean that
+ * it cannot say. Main thread.
+ */
+bool blk_is_mounted(struct virtio_device *dev);
 
 /* Change the limits; 0 lifts one. Any thread. */
 void blk_set_limits(struct virtio_device *dev, uint64_t iops, uint64_t bps);

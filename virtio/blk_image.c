@@ -156,6 +156,19 @@ int blk_image_measure(const struct blk_image *image, uint64_t *size, struct erro
 	return 0;
 }
 
+/*
+ * Linux, Documentation/filesystems/ext4/super.rst: the superblock is at 1024; s_magic at 0x38 of it, s_feature_incompat at 0x60, where
+ * RECOVER (0x4) is set for as long as a file system with a journal is mounted for writing.
+ */
+bool blk_image_is_mounted(const struct blk_image *image)
+{
+	enum { BLOCK = 4096, MAGIC = 1024 + 0x38, INCOMPAT = 1024 + 0x60, RECOVER = 4 };
+	_cleanup_free_ uint8_t *block = aligned_alloc(BLOCK, BLOCK); /* as direct I/O wants it */
+
+	return block && pread(image->fd, block, BLOCK, 0) == BLOCK && block[MAGIC] == 0x53 &&
+	       block[MAGIC + 1] == 0xef && block[INCOMPAT] & RECOVER;
+}
+
 int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *err)
 {
 	int ret = check_size(size, err);
@@ -286,7 +299,7 @@ static int choose_cache(struct blk_image *image, const struct blk_config *config
 
 static int open_all(struct blk_image *image, const struct blk_config *config, struct error *err)
 {
-	uint64_t deadline_ns = now_ns() + PATIENCE_NS;
+	uint64_t deadline_ns = now_ns() + (config->impatient ? 0 : PATIENCE_NS);
 	struct stat st;
 	int ret = open_file(image, config, deadline_ns, &st, err);
 

@@ -44,6 +44,9 @@ void blk_image_close(struct blk_image *image);
 /* The file's size now, refused when it cannot be a disk's. */
 int blk_image_measure(const struct blk_image *image, uint64_t *size, struct error *err);
 
+/* Whether a journalling ext file system on it says that it is mounted, or was when its guest ended. */
+bool blk_image_is_mounted(const struct blk_image *image);
+
 /* Make a regular file `size` bytes long. */
 int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *err);
 

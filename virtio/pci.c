@@ -84,6 +84,8 @@ static void kicks_connect(struct virtio_device *dev)
 
 	atomic_store(&vp->driven, true);
 	set_kicks(dev, true);
+	if (vp->on_driven)
+		vp->on_driven(vp->on_driven_owner);
 }
 
 static void kicks_disconnect(struct virtio_device *dev)
@@ -382,6 +384,12 @@ struct virtio_device *virtio_pci_device(struct virtio_pci *vp)
 bool virtio_pci_was_driven(const struct virtio_pci *vp)
 {
 	return atomic_load(&vp->driven);
+}
+
+void virtio_pci_on_driven(struct virtio_pci *vp, void (*fn)(void *owner), void *owner)
+{
+	vp->on_driven = fn;
+	vp->on_driven_owner = owner;
 }
 
 void virtio_pci_set_vm(struct virtio_pci *vp, struct vm *vm)

@@ -22,5 +22,8 @@ struct virtio_device *virtio_pci_device(struct virtio_pci *vp);
 /* Whether a driver has set the device going since the VM was connected; a reset of it changes nothing. Any thread. */
 bool virtio_pci_was_driven(const struct virtio_pci *vp);
 
+/* Call `fn` on the main loop each time a driver sets the device going. NULL: no more. Main thread. */
+void virtio_pci_on_driven(struct virtio_pci *vp, void (*fn)(void *owner), void *owner);
+
 /* Connect interrupts and kicks to a VM; NULL disconnects (device reset first). */
 void virtio_pci_set_vm(struct virtio_pci *vp, struct vm *vm);

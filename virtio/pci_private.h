@@ -16,7 +16,9 @@ struct virtio_pci {
 	uint16_t queue_select;
 	_Atomic uint16_t config_vector;
 	_Atomic uint8_t isr;
-	_Atomic bool driven; /* shared: since the VM was connected */
+	_Atomic bool driven;		/* shared: since the VM was connected */
+	void (*on_driven)(void *owner); /* main thread only */
+	void *on_driven_owner;
 	unsigned window_cap; /* offset of the §4.1.4.9 capability */
 
 	pthread_mutex_t kick_lock; /* guards what follows */

@@ -14,7 +14,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -120,6 +122,17 @@ static int make_node(const char *name, const char *path, struct error *err)
 	return 0;
 }
 
+/* /sys/class/block/NAME leads to …/ADDRESS/virtioN/block/NAME; a partition's to a folder below that. */
+static bool is_at(const char *name, const char *address)
+{
+	char link[96], path[PATH_MAX], part[80];
+
+	snprintf(link, sizeof(link), "/sys/class/block/%.64s", name);
+	snprintf(part, sizeof(part), "/%.64s/", address);
+	return realpath(link, path) && strstr(path, part) &&
+	       !file_numberf("/sys/class/block/%.64s/partition", name);
+}
+
 /* Is the block device `name` the one that is meant by `key` = `value`? */
 static bool matches(const char *name, const char *key, const char *value)
 {
@@ -129,6 +142,8 @@ static bool matches(const char *name, const char *key, const char *value)
 
 	if (!strcmp(key, "SERIAL"))
 		return *disk_serial(name, text, sizeof(text)) && !strcmp(text, value);
+	if (!strcmp(key, "PCI"))
+		return is_at(name, value);
 	snprintf(text, sizeof(text), "/dev/%.64s", name);
 	/* Empty drives and loop devices without a file would only answer with errors. */
 	if (!file_numberf("/sys/class/block/%.64s/size", name) || make_node(name, text, &err) ||
@@ -158,7 +173,7 @@ static int search(
 
 int disk_find(const char *name, char *path, unsigned long size, struct error *err)
 {
-	static const char *const keys[] = {"SERIAL", "LABEL", "UUID"};
+	static const char *const keys[] = {"SERIAL", "LABEL", "UUID", "PCI"};
 	struct stat st;
 
 	if (!strncmp(name, "/dev/", 5)) {

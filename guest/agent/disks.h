@@ -16,7 +16,7 @@ struct disk_probe {
 
 /*
  * The node in /dev that `name` means: a path under /dev, a disk's or partition's kernel name, a disk's serial,
- * SERIAL=…, LABEL=… or UUID=…. A missing node is made.
+ * SERIAL=…, LABEL=…, UUID=… or PCI=… (the address of its device). A missing node is made.
  */
 int disk_find(const char *name, char *path, unsigned long size, struct error *err);
 

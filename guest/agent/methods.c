@@ -2,6 +2,7 @@
 /* The agent's methods: the modules' tables one behind the other. See methods.h. */
 #include "guest/agent/methods.h"
 
+#include "guest/agent/disk_users.h"
 #include "guest/agent/docker.h"
 #include "guest/agent/exec.h"
 #include "guest/agent/freeze.h"
@@ -21,8 +22,8 @@
 const struct rpc_method *agent_methods(void)
 {
 	static const struct rpc_method *const tables[] = {system_methods, info_methods,
-		exec_methods, mount_methods, freeze_methods, identity_methods, network_methods,
-		docker_methods};
+		exec_methods, mount_methods, disk_users_methods, freeze_methods, identity_methods,
+		network_methods, docker_methods};
 	static struct rpc_method all[METHODS_MAX + 1];
 	unsigned count = 0;
 

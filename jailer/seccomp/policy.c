@@ -9,8 +9,10 @@
 #include "jailer/seccomp/policy.h"
 
 #include <asm/termbits.h>
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/sockios.h>
 #include <linux/vhost.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -100,6 +102,19 @@ const struct policy_rule policy_rules[] = {
 	{"setsockopt", POLICY_MAIN | POLICY_IO, ANY, "stream buffers"},
 	{"poll", POLICY_MAIN | POLICY_IO, ANY, "draining the console at the end"},
 	{"ppoll", POLICY_MAIN | POLICY_IO, ANY, "draining the console at the end"},
+
+	/* Devices that are plugged in while the machine runs. */
+	{"socket", POLICY_MAIN, ONLY(1, AF_INET), "asking and setting up a tap"},
+	{"ioctl", POLICY_MAIN, IOCTL(SIOCETHTOOL), "whether an interface is a tap, and up"},
+	{"ioctl", POLICY_MAIN, IOCTL(SIOCGIFINDEX), "whether a tap exists"},
+	{"ioctl", POLICY_MAIN, IOCTL(SIOCGIFFLAGS), "bringing a tap up"},
+	{"ioctl", POLICY_MAIN, IOCTL(SIOCSIFFLAGS), "bringing a tap up"},
+	{"ioctl", POLICY_MAIN, IOCTL(SIOCGIFMTU), "a tap's MTU"},
+	{"ioctl", POLICY_MAIN, IOCTL(TUNSETIFF), "opening a tap"},
+	{"ioctl", POLICY_MAIN, IOCTL(TUNGETIFF), "what a passed tap is"},
+	{"ioctl", POLICY_MAIN, IOCTL(TUNSETVNETLE), "packet header's byte order"},
+	{"ioctl", POLICY_MAIN, IOCTL(BLKSSZGET), "a volume's block size"},
+	{"ioctl", POLICY_MAIN, IOCTL(BLKPBSZGET), "a volume's block size"},
 
 	/* The main thread only. */
 	{"getrusage", POLICY_MAIN, ANY, "page faults, for the metrics"},

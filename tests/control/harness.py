@@ -96,6 +96,11 @@ class VM:
         with open(f"/proc/{self.process.pid}/status") as status:
             return int(next(line for line in status if line.startswith("RssAnon:")).split()[1])
 
+    def targets(self):
+        """What its descriptors are."""
+        folder = f"/proc/{self.process.pid}/fd"
+        return [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}")]
+
     def fds(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 

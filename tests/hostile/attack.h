@@ -52,6 +52,7 @@ void attack_msix_garbage(void);
 
 /* attack_platform.c */
 void attack_ports(void);
+void attack_hotplug(void); /* without end */
 void attack_mmio(void);
 
 /* attack_streams.c */

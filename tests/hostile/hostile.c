@@ -18,6 +18,7 @@ const struct payload_test payload_tests[] = {
 	{"bar_moves", attack_bar_moves},
 	{"msix_garbage", attack_msix_garbage},
 	{"ports", attack_ports},
+	{"hotplug", attack_hotplug},
 	{"mmio", attack_mmio},
 	{"vsock", attack_vsock},
 	{"net", attack_net},

@@ -175,7 +175,8 @@ static void disassemble(const char *dir, const char *name, char *text, size_t si
 
 START_TEST(iasl_reads_every_table_without_complaint)
 {
-	char dir[] = "/tmp/test_acpi.XXXXXX", command[64], text[32768];
+	char dir[] = "/tmp/test_acpi.XXXXXX", command[64];
+	static char text[1 << 20];
 
 	make(2, 4);
 	ck_assert_ptr_nonnull(mkdtemp(dir));
@@ -256,10 +257,11 @@ END_TEST
 
 START_TEST(the_dsdt_puts_every_device_where_the_address_map_has_it)
 {
-	char dir[] = "/tmp/test_acpi.XXXXXX", command[64], text[32768];
+	char dir[] = "/tmp/test_acpi.XXXXXX", command[64];
+	static char text[1 << 20];
 	static const char *const parts[] = {"PNP0A08", "PNP0C02", "PNP0501", "PNP0B00", "PNP0C0C",
 		"ACPI0013", "VM_Gen_Counter", "0xC0000000,", "0xDFFFFFFF,", "0xE0000000,",
-		"0x03F8,", "0x0604", "0x000DF000", "_EVT", "_S5"};
+		"0x03F8,", "0x0604", "0x0610,", "S31", "_EJ0", "_OST", "0x000DF000", "_EVT", "_S5"};
 
 	make(1, 1);
 	ck_assert_ptr_nonnull(mkdtemp(dir));

@@ -96,6 +96,9 @@ struct arch_platform_config {
 	/* Likewise: see arch_platform_cpus(). */
 	void (*cpus_changed)(void *owner);
 	void (*memory_changed)(void *owner);
+	/* Of PCI slots, likewise: the guest says that it has let go of some; how it took what it was asked of one. */
+	void (*slots_ejected)(void *owner, uint32_t slots);
+	void (*slot_outcome)(void *owner, unsigned slot, bool up, bool ok);
 	void *owner;
 };
 
@@ -120,3 +123,11 @@ struct hotplug_slots *arch_platform_cpus(struct arch_platform *platform);
 /* Slot n is that of the guest memory's area. */
 struct hotplug_slots *arch_platform_memory(struct arch_platform *platform);
 void arch_platform_press_power_button(struct arch_platform *platform);
+
+/*
+ * PCI hot-plug: ask the guest to look at a slot that was filled (`up`) or to let go of one; remind it where it has
+ * not read that yet; take it back (both return whether it had not). Forgotten by arch_platform_connect().
+ */
+void arch_platform_ask_slot(struct arch_platform *platform, unsigned slot, bool up);
+bool arch_platform_remind_slot(struct arch_platform *platform, unsigned slot);
+bool arch_platform_withdraw_slot(struct arch_platform *platform, unsigned slot);

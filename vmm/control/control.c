@@ -116,6 +116,8 @@ static void state_changed(
 
 	if (state == MACHINE_ENDED && params)
 		json_object_set_new(params, "how", json_string(machine_exit_name(how)));
+	if (state == MACHINE_ENDED)
+		plug_tasks_release(control);
 	events_add(control, EVENT_VM_STATE, params);
 	waiters_state_changed(control, state, how);
 }
@@ -203,6 +205,8 @@ void control_destroy(struct control *control)
 		return;
 	waiters_release(control);
 	resizes_release(control);
+	plug_tasks_release(control);
+	jobs_release(control);
 	for (struct connection *c = control->connections; c; c = c->next)
 		connection_finish(c, deadline);
 	left = leave_loop(control) == 0;

@@ -8,6 +8,7 @@
 #include "vmm/control/control.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_devices.h"
+#include "vmm/machine/plug.h"
 #include "vmm/rpc/rpc.h"
 
 #include <sys/resource.h>
@@ -20,6 +21,11 @@
 enum event_type {
 	EVENT_VM_STATE,
 	EVENT_DISK_RESIZED,
+	EVENT_DEVICE_ATTACHED,
+	EVENT_DEVICE_DETACHED,
+	EVENT_JOB_PROGRESS,
+	EVENT_JOB_DONE,
+	EVENT_JOB_FAILED,
 	EVENT_TYPES,
 };
 
@@ -87,6 +93,9 @@ struct control {
 		struct loop_timer timer;
 	} shutdown; /* the agent is being asked; one for all who wait */
 	struct resize *resizes;
+	struct job *jobs; /* the newest first */
+	uint64_t last_job;
+	struct plug_task *plug_tasks;
 };
 
 /* False: the machine itself may need the descriptors that are left. */
@@ -114,6 +123,118 @@ void ask_guest(struct control *control, struct guest_asker *asker, const char *n
 	const char *method, json_t *params, unsigned within_ms);
 /* The answer is not wanted any more. */
 void stop_asking(struct guest_asker *asker);
+
+/* ---- parameters, as methods.c stores them ---- */
+
+struct attach_disk_params {
+	struct disk_options disk; /* first: its table's offsets are those of the options */
+	unsigned timeout_ms;
+};
+
+struct attach_net_params {
+	struct net_options net;
+	unsigned timeout_ms;
+};
+
+struct detach_params {
+	char id[SCHEMA_ID_SIZE];
+	unsigned timeout_ms;
+	bool force;
+};
+
+enum plug_kind { PLUG_DISK, PLUG_NET, UNPLUG_DISK, UNPLUG_NET };
+
+struct batch_call {
+	enum plug_kind kind;
+	json_t *params;
+};
+
+#define BATCH_MAX 32
+
+struct batch_params {
+	struct batch_call calls[BATCH_MAX];
+	unsigned count;
+};
+
+struct job_params {
+	uint64_t job;
+};
+
+/* ---- jobs.c ---- */
+
+/*
+ * A call that takes its time: it stands in job.list, can be cancelled, and its outcome can be asked for when whoever called
+ * has gone. Its client is answered when it ends.
+ */
+struct job {
+	struct job *next;
+	struct control *control;
+	uint64_t id;
+	const struct rpc_method *method;
+	json_t *params, *progress;    /* what it was called with; how far it is */
+	json_t *result, *error;	      /* one of them, once it has ended */
+	int64_t started_ns, ended_ns; /* CLOCK_REALTIME */
+	struct rpc_call *call;	      /* NULL: nobody waits for it */
+	/* For whoever runs it: stop it. It ends by job_fail() as ever, perhaps later or not at all. */
+	void (*cancel)(struct job *job);
+	void *owner;
+};
+
+/* Its client's call becomes a job. */
+struct job *job_open(struct rpc_call *call, void (*cancel)(struct job *job), void *owner);
+/* `progress` is taken over. */
+void job_progress(struct job *job, json_t *progress);
+/* It has ended; `result` is taken over. */
+void job_done(struct job *job, json_t *result);
+void job_fail(struct job *job, const struct error *err);
+void jobs_release(struct control *control);
+void serve_job_list(struct rpc_call *call);
+void serve_job_cancel(struct rpc_call *call);
+
+/* ---- plug.c ---- */
+
+/* One attach or detach: a call's, or a batch's. */
+struct plug_task {
+	struct plug_task *next;
+	struct control *control;
+	enum plug_kind kind;
+	union {
+		struct attach_disk_params disk;
+		struct attach_net_params net;
+		struct detach_params detach;
+	} params; /* as the table of the method of its kind stores them */
+	int slot; /* -1: any; afterwards the one that it was in */
+	char id[SCHEMA_ID_SIZE];
+	json_t *undo; /* detached: what it was, as attach takes it */
+	uint64_t deadline_ns;
+	char users[200]; /* what the guest still does with a disk */
+	struct guest_asker asker;
+	struct loop_timer again;
+	struct machine_plug *plug;
+	bool cancelled;
+	void (*done)(struct plug_task *task, json_t *result, const struct error *err);
+	void *owner;
+};
+
+/* Its parameters are in place. `done` is called once, perhaps from within: `result` is taken over. Then plug_task_free(). */
+void plug_task_start(struct plug_task *task);
+void plug_task_cancel(struct plug_task *task);
+void plug_task_release(struct plug_task *task); /* what it holds; it is not under way */
+extern const struct schema attach_disk_schema[], attach_net_schema[], detach_disk_schema[],
+	detach_net_schema[];
+/* Its method's one of them. */
+const struct schema *plug_task_schema(enum plug_kind kind);
+unsigned plug_task_timeout(const struct plug_task *task);
+/* The machine has ended: those that wait for nothing but us end too. */
+void plug_tasks_release(struct control *control);
+void serve_disk_attach(struct rpc_call *call);
+void serve_disk_detach(struct rpc_call *call);
+void serve_net_attach(struct rpc_call *call);
+void serve_net_detach(struct rpc_call *call);
+
+/* ---- batch.c ---- */
+
+void serve_batch(struct rpc_call *call);
 
 /* ---- events.c ---- */
 
@@ -149,6 +270,8 @@ void serve_guest_exec(struct rpc_call *call);
 void serve_guest_freeze(struct rpc_call *call);
 void serve_guest_thaw(struct rpc_call *call);
 
+/* "0000:00:05.0": where the guest finds it, as its own lspci names it. */
+json_t *control_address(struct virtio_pci *vp);
 json_t *control_describe_devices(struct machine *machine);
 
 /* ---- vm.c ---- */

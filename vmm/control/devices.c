@@ -16,8 +16,7 @@ static const char *type_of(const struct virtio_device *dev)
 	return dev->ops->id < ARRAY_SIZE(type_names) ? type_names[dev->ops->id] : NULL;
 }
 
-/* Where the guest finds it, as its own lspci names it. */
-static json_t *address_of(struct virtio_pci *vp)
+json_t *control_address(struct virtio_pci *vp)
 {
 	return json_sprintf("0000:00:%02x.0", virtio_pci_function(vp)->slot);
 }
@@ -32,7 +31,7 @@ json_t *control_describe_devices(struct machine *machine)
 
 		json_array_append_new(list,
 			json_pack("{s:s, s:s, s:o, s:b}", "id", dev->id, "type", type_of(dev),
-				"address", address_of(devices->virtio[i]), "driven",
+				"address", control_address(devices->virtio[i]), "driven",
 				atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK ? 1 : 0));
 	}
 	return list;
@@ -40,15 +39,7 @@ json_t *control_describe_devices(struct machine *machine)
 
 static struct virtio_pci *find(struct machine *machine, uint16_t type, const char *id)
 {
-	struct machine_devices *devices = machine_devices(machine);
-
-	for (unsigned i = 0; i < devices->count; i++) {
-		const struct virtio_device *dev = virtio_pci_device(devices->virtio[i]);
-
-		if (dev->ops->id == type && !strcmp(dev->id, id))
-			return devices->virtio[i];
-	}
-	return NULL;
+	return machine_devices_find(machine_devices(machine), type, id);
 }
 
 /* The device that a call names, or NULL when the call was answered that there is none. */
@@ -87,7 +78,7 @@ static json_t *describe_disk(struct machine *machine, const struct disk_options 
 	blk_get_counters(virtio_pci_device(vp), counters);
 	for (unsigned i = 0; i < BLK_COUNTERS; i++)
 		json_object_set_new(counts, names[i], json_integer((json_int_t)counters[i]));
-	json_object_set_new(object, "address", address_of(vp));
+	json_object_set_new(object, "address", control_address(vp));
 	json_object_set_new(
 		object, "size", json_integer((json_int_t)blk_size(virtio_pci_device(vp))));
 	json_object_set_new(object, "counters", counts);
@@ -164,7 +155,7 @@ static json_t *describe_net(struct machine *machine, const struct net_options *o
 	struct net_counters n;
 
 	net_get_counters(virtio_pci_device(vp), &n);
-	json_object_set_new(object, "address", address_of(vp));
+	json_object_set_new(object, "address", control_address(vp));
 	json_object_set_new(object, "counters",
 		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "rx_packets", (json_int_t)n.rx_packets,
 			"rx_bytes", (json_int_t)n.rx_bytes, "rx_dropped", (json_int_t)n.rx_dropped,

@@ -25,6 +25,7 @@ static json_t *describe_type(const struct schema *s)
 		return json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "string");
 	case SCHEMA_LIST:
 		return json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "object");
+	case SCHEMA_JSON:
 	case SCHEMA_OBJECT:
 		return json_pack("{s:s}", "type", "object");
 	case SCHEMA_ID:

@@ -12,6 +12,11 @@
 const char *const event_names[EVENT_TYPES + 1] = {
 	[EVENT_VM_STATE] = "vm.state",
 	[EVENT_DISK_RESIZED] = "disk.resized",
+	[EVENT_DEVICE_ATTACHED] = "device.attached",
+	[EVENT_DEVICE_DETACHED] = "device.detached",
+	[EVENT_JOB_PROGRESS] = "job.progress",
+	[EVENT_JOB_DONE] = "job.done",
+	[EVENT_JOB_FAILED] = "job.failed",
 };
 
 static uint64_t first_kept(const struct events *events)

@@ -126,6 +126,49 @@ static const struct schema net_limit_params[] = {
 	{.name = NULL},
 };
 
+static const struct schema_choice plug_kinds[] = {{"disk.attach", PLUG_DISK},
+	{"net.attach", PLUG_NET}, {"disk.detach", UNPLUG_DISK}, {"net.detach", UNPLUG_NET},
+	{NULL, 0}};
+
+static const struct schema batch_members[] = {
+	{.name = "method",
+		.type = SCHEMA_CHOICE,
+		.offset = offsetof(struct batch_call, kind),
+		.size = sizeof(enum plug_kind),
+		.required = true,
+		.choices = plug_kinds,
+		.help = "what to do"},
+	{.name = "params",
+		.type = SCHEMA_JSON,
+		.offset = offsetof(struct batch_call, params),
+		.required = true,
+		.help = "its parameters"},
+	{.name = NULL},
+};
+
+static const struct schema batch_schema[] = {
+	{.name = "calls",
+		.type = SCHEMA_LIST,
+		.members = batch_members,
+		.offset = offsetof(struct batch_params, calls),
+		.size = sizeof(struct batch_call),
+		.extra = offsetof(struct batch_params, count),
+		.max = BATCH_MAX,
+		.required = true,
+		.help = "{method, params} each, of disk.attach, disk.detach, net.attach and net.detach; carried out in this order"},
+	{.name = NULL},
+};
+
+#define JOB_NUMBER                                                                                 \
+	.name = "job", .type = SCHEMA_NUMBER, .offset = offsetof(struct job_params, job),          \
+	.size = sizeof(uint64_t), .max = SINCE_MAX
+
+static const struct schema job_list_params[] = {
+	{JOB_NUMBER, .fallback = "all", .help = "the number of one"}, {.name = NULL}};
+
+static const struct schema job_cancel_params[] = {
+	{JOB_NUMBER, .min = 1, .required = true, .help = "its number"}, {.name = NULL}};
+
 #define EXEC(member) .offset = offsetof(struct exec_params, member)
 
 /* As the agent has them, which checks them again. */
@@ -193,6 +236,7 @@ static const struct schema freeze_params[] = {
 
 /* Members that are UINT64_MAX where a call does not give them. */
 static const struct subscribe_params subscribe_blank = {.since = UINT64_MAX};
+static const struct attach_net_params attach_net_blank = {.net = {.fd = -1}};
 static const struct limit_params limit_blank = {.operations = UINT64_MAX, .bps = UINT64_MAX};
 
 const struct rpc_method control_methods[] = {
@@ -255,6 +299,20 @@ const struct rpc_method control_methods[] = {
 		.serve = serve_disk_list,
 		.summary = "Lists the disks with their options as they are now.",
 		.result = "{disks: [{id, path, size, address, counters, …as --disk}]}"},
+	{.name = "disk.attach",
+		.serve = serve_disk_attach,
+		.params = attach_disk_schema,
+		.params_size = sizeof(struct attach_disk_params),
+		.summary =
+			"Plugs a disk in; answered when a driver in the guest runs it. When its time is up, or the guest cannot take it, it is gone again.",
+		.result = "{id, address}"},
+	{.name = "disk.detach",
+		.serve = serve_disk_detach,
+		.params = detach_disk_schema,
+		.params_size = sizeof(struct detach_params),
+		.summary =
+			"Asks the guest to let go of a disk; answered when it has, and the file is closed. Waits while the guest has it mounted or claimed: then the error is guest_timeout, and the disk stays usable.",
+		.result = "{id}"},
 	{.name = "disk.resize",
 		.serve = serve_disk_resize,
 		.params = resize_params,
@@ -273,6 +331,20 @@ const struct rpc_method control_methods[] = {
 		.serve = serve_net_list,
 		.summary = "Lists the network devices with their options as they are now.",
 		.result = "{nets: [{id, tap, address, counters, …as --net}]}"},
+	{.name = "net.attach",
+		.serve = serve_net_attach,
+		.params = attach_net_schema,
+		.params_size = sizeof(struct attach_net_params),
+		.params_blank = &attach_net_blank,
+		.summary = "Plugs a network device in; as disk.attach.",
+		.result = "{id, address}"},
+	{.name = "net.detach",
+		.serve = serve_net_detach,
+		.params = detach_net_schema,
+		.params_size = sizeof(struct detach_params),
+		.summary =
+			"Asks the guest to let go of a network device; answered when it has, and the tap is closed.",
+		.result = "{id}"},
 	{.name = "net.limit",
 		.serve = serve_net_limit,
 		.params = net_limit_params,
@@ -280,6 +352,28 @@ const struct rpc_method control_methods[] = {
 		.params_blank = &limit_blank,
 		.summary = "Sets a network device's limits, from the next packet on.",
 		.result = "{id, pps, bps}"},
+	{.name = "batch",
+		.serve = serve_batch,
+		.params = batch_schema,
+		.params_size = sizeof(struct batch_params),
+		.summary =
+			"Attaches and detaches several devices as one: all of them, or none. Where one fails, those before it are undone.",
+		.result = "{results: […]}: each call's own, in their order"},
+	{.name = "job.list",
+		.serve = serve_job_list,
+		.params = job_list_params,
+		.params_size = sizeof(struct job_params),
+		.summary =
+			"Lists the calls that take their time: those under way, and the newest that have ended, with their outcome.",
+		.result =
+			"{jobs: [{job, method, params, state, started_ns, ended_ns, progress, result or error}]}; state: running, done or failed"},
+	{.name = "job.cancel",
+		.serve = serve_job_cancel,
+		.params = job_cancel_params,
+		.params_size = sizeof(struct job_params),
+		.summary =
+			"Calls a job back, where it has not gone too far: it ends with the error cancelled, and all is as it was.",
+		.result = "the job, as job.list has it"},
 	{.name = "guest.ping",
 		.serve = serve_guest_ping,
 		.summary = "Asks the guest's agent whether it is there.",

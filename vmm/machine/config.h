@@ -83,7 +83,7 @@ struct machine_config {
 
 /* Names, types, ranges, defaults and help of all of the above: the options of `run`, the keys of the file. */
 extern const struct schema machine_config_schema[];
-/* The members of `disk` and `net` in it. */
+/* The members of `disk` and `net` in it; fd is -1 where a network has none. */
 extern const struct schema machine_disk_schema[], machine_net_schema[];
 
 /*

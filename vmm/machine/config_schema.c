@@ -7,26 +7,10 @@
 #include "vmm/base/util.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/config.h"
+#include "vmm/machine/config_members.h"
 #include "vmm/schema/schema.h"
 
-#define PATH_LENGTH_MAX	   4095
-#define SOCKET_LENGTH_MAX  107			    /* sun_path less its NUL */
-#define VSOCK_LENGTH_MAX   (SOCKET_LENGTH_MAX - 11) /* PATH_PORT with ten digits must fit too */
-#define CMDLINE_LENGTH_MAX (MACHINE_CMDLINE_SIZE - 1)
-#define TAP_LENGTH_MAX	   15 /* IFNAMSIZ less its NUL */
-#define OPERATIONS_MAX	   1000000000u
-#define BYTES_A_SECOND_MAX (1ULL << 50)
-#define MEMORY_MIN	   MIB(16) /* Linux needs more; arch has the last word */
-#define MEMORY_MAX	   GIB(16384)
-#define MTU_MIN		   68 /* virtio 1.2 §5.1.4.1 */
-#define MTU_MAX		   65535
-#define VSOCK_CID_FIRST	   3 /* below: hypervisor, loopback, host (virtio 1.2 §5.10.4) */
-#define VSOCK_CID_LAST	   0xfffffffe
-
-#define STORE(type, field) .offset = offsetof(type, field), .size = sizeof(((type *)NULL)->field)
-#define MACHINE(field)	   STORE(struct machine_config, field)
-#define DISK(field)	   STORE(struct disk_options, field)
-#define NET(field)	   STORE(struct net_options, field)
+#define MACHINE(field) STORE(struct machine_config, field)
 
 static const struct schema_choice cpu_models[] = {
 	{"host", 0}, {"x86-64-v2", 0}, {"x86-64-v3", 0}, {"x86-64-v4", 0}, {NULL, 0}};
@@ -34,7 +18,7 @@ static const struct schema_choice cpu_models[] = {
 static const struct schema_choice page_kinds[] = {{"off", MEMORY_PAGES_OFF},
 	{"thp", MEMORY_PAGES_THP}, {"2M", MEMORY_PAGES_2M}, {"1G", MEMORY_PAGES_1G}, {NULL, 0}};
 
-static const struct schema_choice cache_modes[] = {{"none", BLK_CACHE_NONE},
+const struct schema_choice machine_cache_modes[] = {{"none", BLK_CACHE_NONE},
 	{"writeback", BLK_CACHE_WRITEBACK}, {"writethrough", BLK_CACHE_WRITETHROUGH}, {NULL, 0}};
 
 static const struct schema_choice console_kinds[] = {{"stdio", CONSOLE_STDIO}, {"off", CONSOLE_OFF},
@@ -100,138 +84,12 @@ static const struct schema memory_members[] = {
 };
 
 const struct schema machine_disk_schema[] = {
-	{.name = "path",
-		.type = SCHEMA_PATH,
-		DISK(path),
-		.required = true,
-		.max = PATH_LENGTH_MAX,
-		.placeholder = "FILE",
-		.help = "a raw file or a block device, locked while in use"},
-	{.name = "id",
-		.type = SCHEMA_ID,
-		DISK(id),
-		.placeholder = "ID",
-		.fallback = "disk0, disk1, …",
-		.help = "the device's name"},
-	{.name = "readonly",
-		.type = SCHEMA_BOOL,
-		DISK(readonly),
-		.value = "off",
-		.help = "the guest cannot write; several VMs may share the file"},
-	{.name = "cache",
-		.type = SCHEMA_CHOICE,
-		DISK(cache),
-		.choices = cache_modes,
-		.fallback = "none where the file allows O_DIRECT, else writeback",
-		.help = "how writes go through the host's page cache; a flush is a flush in every mode"},
-	{.name = "queues",
-		.type = SCHEMA_NUMBER,
-		DISK(queues),
-		.min = 1,
-		.max = BLK_QUEUES_MAX,
-		.value = "1",
-		.placeholder = "N",
-		.help = "request queues, each with a thread of its own"},
-	{.name = "serial",
-		.type = SCHEMA_TEXT,
-		DISK(serial),
-		.min = 1,
-		.max = BLK_SERIAL_LEN,
-		.placeholder = "S",
-		.fallback = "the id",
-		.help = "serial number, at most 20 bytes"},
-	{.name = "discard",
-		.type = SCHEMA_BOOL,
-		DISK(discard),
-		.value = "off",
-		.help = "the guest may give space back (discard and write zeroes)"},
-	{.name = "iops",
-		.type = SCHEMA_NUMBER,
-		DISK(iops),
-		.min = 0,
-		.max = OPERATIONS_MAX,
-		.value = "0",
-		.placeholder = "N",
-		.fallback = "no limit",
-		.help = "requests a second"},
-	{.name = "bps",
-		.type = SCHEMA_SIZE,
-		DISK(bps),
-		.min = 0,
-		.max = BYTES_A_SECOND_MAX,
-		.value = "0",
-		.placeholder = "N",
-		.fallback = "no limit",
-		.help = "bytes a second"},
+#include "vmm/machine/disk_members.inc"
 	{.name = NULL},
 };
 
 const struct schema machine_net_schema[] = {
-	{.name = "tap",
-		.type = SCHEMA_TEXT,
-		NET(tap),
-		.min = 1,
-		.max = TAP_LENGTH_MAX,
-		.placeholder = "NAME",
-		.help = "a tap device of the host, by name"},
-	{.name = "fd",
-		.type = SCHEMA_NUMBER,
-		NET(fd),
-		.min = 3,
-		.max = 1 << 20,
-		.placeholder = "N",
-		.help = "or an open tap descriptor that bulkhead inherits"},
-	{.name = "id",
-		.type = SCHEMA_ID,
-		NET(id),
-		.placeholder = "ID",
-		.fallback = "net0, net1, …",
-		.help = "the device's name"},
-	{.name = "mac",
-		.type = SCHEMA_MAC,
-		NET(mac),
-		.placeholder = "MAC",
-		.fallback = "derived from the VM's name and the id",
-		.help = "the guest's Ethernet address"},
-	{.name = "mtu",
-		.type = SCHEMA_NUMBER,
-		NET(mtu),
-		.min = MTU_MIN,
-		.max = MTU_MAX,
-		.placeholder = "N",
-		.fallback = "as the tap says",
-		.help = "largest packet, told to the guest"},
-	{.name = "queues",
-		.type = SCHEMA_NUMBER,
-		NET(queues),
-		.min = 1,
-		.max = NET_QUEUE_PAIRS_MAX,
-		.value = "1",
-		.placeholder = "N",
-		.help = "queue pairs"},
-	{.name = "vhost",
-		.type = SCHEMA_BOOL,
-		NET(vhost),
-		.value = "off",
-		.help = "let the host's kernel move the packets (vhost-net)"},
-	{.name = "pps",
-		.type = SCHEMA_NUMBER,
-		NET(pps),
-		.min = 0,
-		.max = OPERATIONS_MAX,
-		.value = "0",
-		.placeholder = "N",
-		.fallback = "no limit",
-		.help = "packets a second, each direction"},
-	{.name = "bps",
-		.type = SCHEMA_SIZE,
-		NET(bps),
-		.min = 0,
-		.max = BYTES_A_SECOND_MAX,
-		.value = "0",
-		.placeholder = "N",
-		.fallback = "no limit",
-		.help = "bytes a second, each direction"},
+#include "vmm/machine/net_members.inc"
 	{.name = NULL},
 };
 

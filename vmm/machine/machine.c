@@ -19,6 +19,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/machine/machine_private.h"
+#include "vmm/machine/plug.h"
 #include "vmm/machine/sandbox.h"
 
 #include <errno.h>
@@ -264,6 +265,8 @@ static void devices_reset(void *owner)
 	struct machine *m = owner;
 
 	power_off(m);
+	if (!m->ended)
+		plugs_reset(m);
 	m->resetting = false;
 	if (m->ended)
 		return; /* the loop turns once more for the devices' end, but no guest runs any more */
@@ -292,8 +295,8 @@ static void act(struct loop_job *job)
 	case MACHINE_REQUEST_NONE:
 		return;
 	case MACHINE_REQUEST_RESET:
-		if (m->resetting)
-			return;
+		if (m->resetting || m->plugs.draining)
+			return; /* what is drained asks again */
 		m->resetting = true;
 		machine_tell_state(m);
 		machine_pause(m);
@@ -315,6 +318,7 @@ static void act(struct loop_job *job)
 	m->ended = true;
 	hotplug_end(&m->cpus);
 	hotplug_end(&m->plugged);
+	machine_plugs_release(m);
 	machine_tell_state(m);
 	loop_stop(m->loop);
 }
@@ -362,6 +366,8 @@ static int make_platform(struct machine *m, struct error *err)
 		.reset = guest_reset,
 		.cpus_changed = cpus_changed,
 		.memory_changed = memory_changed,
+		.slots_ejected = plugs_ejected,
+		.slot_outcome = plugs_outcome,
 		.owner = m,
 	};
 	int ret = arch_platform_create(&config, &m->platform, err);
@@ -412,6 +418,7 @@ int machine_create(struct machine_config *config, struct machine **out, struct e
 	m->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	m->request_job.run = act;
 	m->trap_job.run = machine_take_traps;
+	plugs_init(m);
 	m->paused = config->paused;
 	m->started = !config->paused;
 	m->pauses = config->paused;
@@ -435,6 +442,7 @@ void machine_destroy(struct machine *m)
 	/* The devices let go of the VM's interrupts and kicks while it still exists. */
 	if (m->devices_made)
 		machine_devices_destroy(&m->devices);
+	plugs_destroy(m);
 	console_destroy(m->console); /* the loop will not turn any more */
 	if (m->powered) {
 		arch_platform_disconnect(m->platform, &m->vm);

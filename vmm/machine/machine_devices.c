@@ -33,29 +33,32 @@ static const struct pci_ids bridge_ids = {.vendor = 0x1b36,
 	.subsystem = 0x1100,
 	.class_code = 0x060000};
 
-/* Takes `dev` over, also on failure. */
-static int plug(struct machine_devices *devices, struct virtio_device *dev, struct error *err)
+/* First thing on each I/O thread. The main thread has installed a filter by then, so this one can too. */
+static void enter_io_thread(void *arg)
 {
-	struct virtio_pci *vp;
-	int ret = virtio_pci_create(dev, &vp, err);
+	const struct machine_config *config = arg;
+	struct error err;
 
-	if (ret < 0) {
-		virtio_device_destroy(dev);
-		return ret;
-	}
-	ret = pci_host_plug(&devices->host, virtio_pci_function(vp), -1, err);
-	if (ret < 0) {
-		error_prefix(err, "device '%s'", dev->id);
-		virtio_pci_destroy(vp);
-		return ret;
-	}
-	BUG_ON(devices->count == MACHINE_DEVICES_MAX);
-	devices->virtio[devices->count++] = vp;
-	return 0;
+	BUG_ON(sandbox_enter(SANDBOX_IO, config->seccomp, &err) < 0);
 }
 
-static int add_disk(struct machine_devices *devices, struct disk_options *disk,
-	const struct guest_memory *memory, struct loop *loop, struct error *err)
+/* Takes `dev` over, also on failure. */
+static int wrap(struct machine_devices *devices, struct virtio_device *dev, struct virtio_pci **out,
+	struct error *err)
+{
+	int ret;
+
+	dev->thread_enter = enter_io_thread;
+	dev->thread_enter_arg = devices->config;
+	dev->vcpus = devices->config->cpus;
+	ret = virtio_pci_create(dev, out, err);
+	if (ret < 0)
+		virtio_device_destroy(dev);
+	return ret;
+}
+
+int machine_devices_make_disk(struct machine_devices *devices, struct disk_options *disk,
+	struct virtio_pci **out, struct error *err)
 {
 	const struct blk_config config = {
 		.id = disk->id,
@@ -65,21 +68,21 @@ static int add_disk(struct machine_devices *devices, struct disk_options *disk,
 		.queues = disk->queues,
 		.readonly = disk->readonly,
 		.discard = disk->discard,
+		.impatient = devices->running,
 		.iops = disk->iops,
 		.bps = disk->bps,
 	};
 	struct virtio_device *dev;
-	int ret = blk_create(&config, memory, loop, &dev, err);
+	int ret = blk_create(&config, devices->memory, devices->loop, &dev, err);
 
 	if (ret < 0)
 		return ret;
 	disk->cache = blk_cache_mode(dev); /* where it was left to us, what it became */
-	return plug(devices, dev, err);
+	return wrap(devices, dev, out, err);
 }
 
-static int add_net(struct machine_devices *devices, const struct machine_config *machine,
-	const struct net_options *net, const struct guest_memory *memory, struct loop *loop,
-	struct error *err)
+int machine_devices_make_net(struct machine_devices *devices, const struct net_options *net,
+	struct virtio_pci **out, struct error *err)
 {
 	struct net_config config = {
 		.id = net->id,
@@ -97,43 +100,66 @@ static int add_net(struct machine_devices *devices, const struct machine_config 
 	if (net->mac_given)
 		memcpy(config.mac, net->mac, sizeof(config.mac));
 	else
-		net_derive_mac(machine->name, net->id, config.mac);
-	ret = net_create(&config, memory, loop, &dev, err);
-	return ret < 0 ? ret : plug(devices, dev, err);
+		net_derive_mac(devices->config->name, net->id, config.mac);
+	ret = net_create(&config, devices->memory, devices->loop, &dev, err);
+	return ret < 0 ? ret : wrap(devices, dev, out, err);
 }
 
-static int add_vsock(struct machine_devices *devices, const struct machine_config *machine,
-	const struct guest_memory *memory, struct loop *loop, struct error *err)
+static int make_vsock(struct machine_devices *devices, struct virtio_pci **out, struct error *err)
 {
 	const struct vsock_config config = {
-		.cid = machine->vsock_cid, .socket = machine->vsock_socket};
+		.cid = devices->config->vsock_cid, .socket = devices->config->vsock_socket};
 	struct virtio_device *dev;
-	int ret = vsock_create(&config, memory, loop, &dev, err);
+	int ret = vsock_create(&config, devices->memory, devices->loop, &dev, err);
 
-	return ret < 0 ? ret : plug(devices, dev, err);
+	return ret < 0 ? ret : wrap(devices, dev, out, err);
 }
 
-/* First thing on each I/O thread. The main thread has installed a filter by then, so this one can too. */
-static void enter_io_thread(void *arg)
+int machine_devices_plug(
+	struct machine_devices *devices, struct virtio_pci *vp, int slot, struct error *err)
 {
-	const struct machine_config *config = arg;
-	struct error err;
+	int ret;
 
-	BUG_ON(sandbox_enter(SANDBOX_IO, config->seccomp, &err) < 0);
+	if (devices->count == MACHINE_DEVICES_MAX)
+		return error_set(err, ERROR_NO_RESOURCE, "the VM has %u PCI devices: no more fit",
+			devices->count);
+	ret = pci_host_plug(&devices->host, virtio_pci_function(vp), slot, err);
+	if (ret < 0)
+		return error_prefix(err, "device '%s'", virtio_pci_device(vp)->id);
+	devices->virtio[devices->count++] = vp;
+	return 0;
 }
 
-static int add_all(struct machine_devices *devices, struct machine_config *config,
-	const struct guest_memory *memory, struct loop *loop, struct error *err)
+/* At the start: the next free slot. `vp` is taken over, also on failure. */
+static int plug_next(struct machine_devices *devices, struct virtio_pci *vp, struct error *err)
 {
+	int ret = machine_devices_plug(devices, vp, -1, err);
+
+	if (ret < 0)
+		virtio_pci_destroy(vp);
+	return ret;
+}
+
+static int add_all(struct machine_devices *devices, struct error *err)
+{
+	struct machine_config *config = devices->config;
+	struct virtio_pci *vp;
 	int ret = 0;
 
-	for (unsigned i = 0; i < config->disk_count && ret == 0; i++)
-		ret = add_disk(devices, &config->disks[i], memory, loop, err);
-	for (unsigned i = 0; i < config->net_count && ret == 0; i++)
-		ret = add_net(devices, config, &config->nets[i], memory, loop, err);
-	if (ret == 0 && config->vsock_cid)
-		ret = add_vsock(devices, config, memory, loop, err);
-	return ret;
+	for (unsigned i = 0; i < config->disk_count && ret == 0; i++) {
+		ret = machine_devices_make_disk(devices, &config->disks[i], &vp, err);
+		if (ret == 0)
+			ret = plug_next(devices, vp, err);
+	}
+	for (unsigned i = 0; i < config->net_count && ret == 0; i++) {
+		ret = machine_devices_make_net(devices, &config->nets[i], &vp, err);
+		if (ret == 0)
+			ret = plug_next(devices, vp, err);
+	}
+	if (ret < 0 || !config->vsock_cid)
+		return ret;
+	ret = make_vsock(devices, &vp, err);
+	return ret < 0 ? ret : plug_next(devices, vp, err);
 }
 
 int machine_devices_create(struct machine_devices *devices, struct machine_config *config,
@@ -143,29 +169,49 @@ int machine_devices_create(struct machine_devices *devices, struct machine_confi
 	int ret;
 
 	memset(devices, 0, sizeof(*devices));
+	devices->config = config;
+	devices->memory = memory;
+	devices->loop = loop;
 	pci_host_init(&devices->host, map->pci_window_base, map->pci_window_size);
 	pci_function_init(&devices->bridge, &bridge_ops, &bridge_ids);
 	ret = pci_host_plug(&devices->host, &devices->bridge, 0, err);
 	if (ret == 0)
-		ret = add_all(devices, config, memory, loop, err);
+		ret = add_all(devices, err);
 	if (ret < 0)
 		machine_devices_destroy(devices);
-	for (unsigned i = 0; i < devices->count; i++) {
-		struct virtio_device *dev = virtio_pci_device(devices->virtio[i]);
-
-		dev->thread_enter = enter_io_thread;
-		dev->thread_enter_arg = (void *)(uintptr_t)config;
-		dev->vcpus = config->cpus;
-	}
 	return ret;
+}
+
+void machine_devices_unplug(struct machine_devices *devices, struct virtio_pci *vp)
+{
+	unsigned i = 0;
+
+	while (devices->virtio[i] != vp)
+		i++;
+	devices->count--;
+	memmove(&devices->virtio[i], &devices->virtio[i + 1],
+		(devices->count - i) * sizeof(struct virtio_pci *));
+	pci_host_unplug(&devices->host, virtio_pci_function(vp));
+}
+
+struct virtio_pci *machine_devices_find(
+	const struct machine_devices *devices, uint16_t type, const char *id)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		const struct virtio_device *dev = virtio_pci_device(devices->virtio[i]);
+
+		if (dev->ops->id == type && !strcmp(dev->id, id))
+			return devices->virtio[i];
+	}
+	return NULL;
 }
 
 void machine_devices_destroy(struct machine_devices *devices)
 {
 	while (devices->count) {
-		struct virtio_pci *vp = devices->virtio[--devices->count];
+		struct virtio_pci *vp = devices->virtio[devices->count - 1];
 
-		pci_host_unplug(&devices->host, virtio_pci_function(vp));
+		machine_devices_unplug(devices, vp);
 		virtio_pci_destroy(vp);
 	}
 	pci_host_destroy(&devices->host);
@@ -183,6 +229,7 @@ void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm)
 		pci_function_reset(&devices->bridge);
 	for (unsigned i = 0; i < devices->count; i++)
 		virtio_pci_set_vm(devices->virtio[i], vm);
+	devices->running = vm;
 }
 
 bool machine_devices_were_driven(const struct machine_devices *devices)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The PCI side of a machine: the host bridge in slot 0 and the virtio devices in the slots after it,
- * disks first, so that disk N of the configuration is the guest's Nth.
+ * disks first, so that disk N of the configuration is the guest's Nth. What is plugged in later takes the first free slot.
+ *
+ * vCPU threads look into the table: it changes only while none of them runs.
  */
 #pragma once
 
@@ -14,6 +16,10 @@ struct machine_devices {
 	struct pci_function bridge;
 	unsigned count;
 	struct virtio_pci *virtio[MACHINE_DEVICES_MAX];
+	struct machine_config *config;
+	const struct guest_memory *memory;
+	struct loop *loop;
+	bool running;	    /* connected to a VM: the main thread may not be kept */
 	unsigned resetting; /* devices whose reset is under way */
 	void (*reset_done)(void *owner);
 	void *owner;
@@ -27,6 +33,21 @@ void machine_devices_destroy(struct machine_devices *devices);
 
 /* The machine has another number of vCPUs: see virtio_device.vcpus. */
 void machine_devices_set_vcpus(struct machine_devices *devices, unsigned vcpus);
+/* Open what is behind a device and make it, in no slot yet. virtio_pci_destroy() ends it. An automatic cache mode becomes what it is. */
+int machine_devices_make_disk(struct machine_devices *devices, struct disk_options *disk,
+	struct virtio_pci **out, struct error *err);
+int machine_devices_make_net(struct machine_devices *devices, const struct net_options *net,
+	struct virtio_pci **out, struct error *err);
+
+/* Put one in `slot` (-1: the first that is free). It is the caller's still on failure. */
+int machine_devices_plug(
+	struct machine_devices *devices, struct virtio_pci *vp, int slot, struct error *err);
+/* Take one out. It was reset, nothing of it is in flight. */
+void machine_devices_unplug(struct machine_devices *devices, struct virtio_pci *vp);
+
+/* By its id and virtio type; NULL: there is none. */
+struct virtio_pci *machine_devices_find(
+	const struct machine_devices *devices, uint16_t type, const char *id);
 
 /* Connect all to a VM / disconnect all (they are reset by then). */
 void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm);

@@ -6,6 +6,7 @@
 #include "vmm/machine/hotplug_private.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_devices.h"
+#include "vmm/machine/plug_private.h"
 
 #include "devices/console.h"
 
@@ -59,6 +60,7 @@ struct machine {
 	struct machine_debugger *debugger;
 	struct loop_job trap_job;
 	_Atomic bool trap_posted;
+	struct machine_plugs plugs;
 };
 
 /* A vCPU is in a debug exit. Its thread. */

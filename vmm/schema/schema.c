@@ -348,6 +348,18 @@ static int fill_mac(const struct schema *s, const json_t *value, void *field, co
 	return 0;
 }
 
+/* The document outlives nothing: a copy, so that no change of it is seen. */
+static int fill_json(const json_t *value, void *field, const char *path, struct error *err)
+{
+	json_t **out = field;
+
+	if (!json_is_object(value))
+		return refuse(err, path, value, "an object");
+	json_decref(*out);
+	*out = json_deep_copy(value);
+	return *out ? 0 : error_errno(err, ENOMEM, "%s", path);
+}
+
 static int fill_object(const struct schema *s, const json_t *value, void *target, const char *path,
 	struct error *err)
 {
@@ -426,6 +438,8 @@ static int fill_one(const struct schema *s, const json_t *value, void *target, c
 		return fill_mac(s, value, field, path, err);
 	case SCHEMA_OBJECT:
 		return fill_object(s, value, target, path, err);
+	case SCHEMA_JSON:
+		return fill_json(value, field, path, err);
 	case SCHEMA_LIST:
 		return fill_list(s, value, target, path, err);
 	}
@@ -519,6 +533,10 @@ static void release_one(const struct schema *s, void *target)
 		break;
 	case SCHEMA_OBJECT:
 		schema_release(s->members, target);
+		break;
+	case SCHEMA_JSON:
+		json_decref(*(json_t **)(void *)field);
+		*(json_t **)(void *)field = NULL;
 		break;
 	default:
 		break;

@@ -37,7 +37,8 @@ enum schema_type {
 	SCHEMA_ID,     /* char[64]: an identifier, [a-z0-9][a-z0-9._-]{0,62} */
 	SCHEMA_MAC,    /* uint8_t[6]: a unicast Ethernet address, not zero */
 	SCHEMA_OBJECT, /* members, stored relative to the same structure */
-	SCHEMA_LIST,   /* an array of at most `max` structures of `size` bytes, each with members */
+	SCHEMA_JSON, /* json_t *: an object, checked by whoever takes it; a reference of its own */
+	SCHEMA_LIST, /* an array of at most `max` structures of `size` bytes, each with members */
 };
 
 /* Where SCHEMA_BYTES and SCHEMA_TEXTS are stored. `data` and `items` are NULL when none was given. */

@@ -104,6 +104,8 @@ static json_t *dump_one(const struct schema *s, const void *target)
 		return dump_list(s, target);
 	case SCHEMA_TEXTS:
 		return dump_texts(field);
+	case SCHEMA_JSON:
+		return json_incref(*(json_t *const *)field);
 	case SCHEMA_BYTES:
 		break; /* nobody asks for them back */
 	}

@@ -15,6 +15,7 @@
 #include "vmm/arch/x86_64/acpi.h"
 
 #include "devices/hotplug_slots.h"
+#include "devices/pci_hotplug.h"
 #include "devices/power.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
@@ -46,6 +47,8 @@ _Static_assert(LAYOUT_EVENT_BUTTON == POWER_EVENT_BUTTON, "power button event");
 _Static_assert(
 	LAYOUT_EVENT_CPUS == POWER_EVENT_CPUS && HOTPLUG_SLOTS_PORTS == 16, "processor events");
 _Static_assert(LAYOUT_EVENT_VMGENID == POWER_EVENT_VMGENID, "generation id event");
+_Static_assert(LAYOUT_EVENT_PCI == POWER_EVENT_PCI, "PCI hot-plug event");
+_Static_assert(LAYOUT_PORT_PCI_HOTPLUG == PCI_HOTPLUG_BASE && PCI_HOTPLUG_PORTS == 16, "hot-plug");
 
 #define PACKED __attribute__((packed))
 

@@ -68,6 +68,8 @@
 #define LAYOUT_EVENT_MEMORY	  0x10
 #define LAYOUT_PORT_MEMORY	  0x640 /* 40 ports, likewise */
 #define LAYOUT_PORT_CPUS	  0x620 /* 16 ports, devices/hotplug_slots.h */
+#define LAYOUT_EVENT_PCI	  0x4
+#define LAYOUT_PORT_PCI_HOTPLUG	  0x610 /* 16 ports */
 #define LAYOUT_RTC_CENTURY	  0x32	/* index of the century byte */
 
 /* Interrupt pins of the I/O APIC, all edge-triggered. */

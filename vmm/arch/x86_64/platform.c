@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The devices of the x86_64 platform that are neither PCI nor virtio, and where they sit: COM1, the
- * RTC, the hardware-reduced ACPI registers with the event device, the generation id, and the legacy
+ * RTC, the hardware-reduced ACPI registers with the event device and PCI hot-plug, the generation id, and the legacy
  * ports. Interrupt controllers and clocks are KVM's (see vm.c in this folder).
  */
 #include "devices/legacy.h"
+#include "devices/pci_hotplug.h"
 #include "devices/pci_ports.h"
 #include "devices/power.h"
 #include "devices/rtc.h"
@@ -25,6 +26,7 @@ struct arch_platform {
 	struct rtc rtc;
 	struct power power;
 	struct hotplug_slots cpus, memory;
+	struct pci_hotplug hotplug;
 	struct legacy legacy;
 	struct pci_ports pci_ports;
 	struct vmgenid vmgenid;
@@ -61,6 +63,28 @@ static void memory_changed(void *owner)
 
 static const struct hotplug_slots_ops memory_ops = {.changed = memory_changed};
 static const struct hotplug_slots_ops cpus_ops = {.changed = cpus_changed};
+static void slots_ejected(void *owner, uint32_t slots)
+{
+	struct arch_platform *p = owner;
+
+	p->config.slots_ejected(p->config.owner, slots);
+}
+
+static void slot_outcome(void *owner, unsigned slot, unsigned event, unsigned status)
+{
+	struct arch_platform *p = owner;
+
+	/* Interim reports ("in progress") have outcomes of their own behind them (ACPI 6.4 §6.3.5.1 to .3). */
+	if (event == PCI_HOTPLUG_CHECK ? status == 0x80 : status == 0x84)
+		return;
+	if (event == PCI_HOTPLUG_CHECK || event == PCI_HOTPLUG_EJECT)
+		p->config.slot_outcome(p->config.owner, slot, event == PCI_HOTPLUG_CHECK,
+			status == PCI_HOTPLUG_STATUS_OK);
+}
+
+static const struct pci_hotplug_ops hotplug_ops = {
+	.ejected = slots_ejected, .outcome = slot_outcome};
+
 static const struct power_ops power_ops = {.off = power_off, .reset = reset};
 
 static int make_lines(struct arch_platform *p, struct error *err)
@@ -90,6 +114,7 @@ static int make_devices(struct arch_platform *p, struct error *err)
 	p->memory.area[0] = p->config.memory->area.gpa;
 	p->memory.area[1] = p->config.memory->area.unit;
 	p->memory.area[2] = p->config.memory->area.size;
+	pci_hotplug_init(&p->hotplug, &p->power, &hotplug_ops, p);
 	ret = vmgenid_init(&p->vmgenid, p->config.memory, p->map.vmgenid_gpa, &p->power, err);
 	if (ret < 0)
 		return ret;
@@ -143,6 +168,7 @@ void arch_platform_add(
 	bus_add(ports, POWER_BASE, POWER_PORTS, &power_bus_ops, &p->power);
 	bus_add(ports, LAYOUT_PORT_CPUS, HOTPLUG_SLOTS_PORTS, &hotplug_slots_bus_ops, &p->cpus);
 	bus_add(ports, LAYOUT_PORT_MEMORY, HOTPLUG_AREA_PORTS, &hotplug_slots_bus_ops, &p->memory);
+	bus_add(ports, PCI_HOTPLUG_BASE, PCI_HOTPLUG_PORTS, &pci_hotplug_bus_ops, &p->hotplug);
 	bus_add(ports, PCI_PORTS_BASE, PCI_PORTS, &pci_ports_ops, &p->pci_ports);
 	legacy_add(&p->legacy, ports);
 	bus_add(mmio, p->map.ecam_base, MIB(1), &pci_ecam_ops, pci);
@@ -158,6 +184,7 @@ int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *
 	power_reset(&p->power);
 	hotplug_slots_reset(&p->cpus, 0);
 	hotplug_slots_reset(&p->memory, 0);
+	pci_hotplug_reset(&p->hotplug);
 	legacy_reset(&p->legacy);
 	atomic_store(&p->pci_ports.address, 0);
 	ret = vm_irqfd_add(vm, p->map.serial_gsi, p->serial_irq.fd);
@@ -196,4 +223,19 @@ struct hotplug_slots *arch_platform_memory(struct arch_platform *p)
 void arch_platform_press_power_button(struct arch_platform *p)
 {
 	power_press_button(&p->power);
+}
+
+void arch_platform_ask_slot(struct arch_platform *p, unsigned slot, bool up)
+{
+	pci_hotplug_ask(&p->hotplug, slot, up);
+}
+
+bool arch_platform_remind_slot(struct arch_platform *p, unsigned slot)
+{
+	return pci_hotplug_remind(&p->hotplug, slot);
+}
+
+bool arch_platform_withdraw_slot(struct arch_platform *p, unsigned slot)
+{
+	return pci_hotplug_withdraw(&p->hotplug, slot);
 }

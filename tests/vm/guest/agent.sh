@@ -1,0 +1,2 @@
+# The agent, and nothing else: the host says what to do by it.
+bulkhead-agent
