@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A hostile debugger: any bytes on its socket, with vCPUs that trap in between. The input is a little program of packets, raw
- * bytes, traps and resets on the guest of tests/unit/gdb_guest.h. What must hold: what is sent is packets; pauses pair; the
+ * bytes, traps, crashes and resets on the guest of tests/unit/gdb_guest.h. What must hold: what is sent is packets; pauses pair; the
  * guest stands exactly while the debugger does not wait; and when the debugger has gone the guest runs, nothing traps any
  * more, and memory that it did not write is as it was.
  */
@@ -85,8 +85,11 @@ static void step(struct gdb *gdb, struct input *in)
 		feed_packet(gdb, in);
 		break;
 	default:
-		if (take(in, 1) == 0)
+		byte = (char)take(in, 1);
+		if (byte == 0)
 			reset(gdb);
+		else if (byte == 1)
+			gdb_guest.debugger->crashed(gdb_guest.debugger);
 		else
 			gdb_interrupt(gdb);
 	}
@@ -103,7 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (in.left && gdb.attached) {
 		step(&gdb, &in);
 		wrote |= gdb.in.data[0] == 'M' || gdb.in.data[0] == 'X';
-		BUG_ON(gdb.attached && gdb.running == (gdb_guest.pauses > 0));
+		BUG_ON(gdb.attached && gdb.guest == GDB_ALIVE &&
+			gdb.running == (gdb_guest.pauses > 0));
 		check_sent(fd);
 	}
 	gdb_guest_end(&gdb);

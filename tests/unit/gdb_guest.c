@@ -49,7 +49,8 @@ void machine_set_debugger(struct machine *m, struct machine_debugger *d)
 void machine_request(struct machine *m, enum machine_request request)
 {
 	(void)m;
-	BUG_ON(request != MACHINE_REQUEST_STOP);
+	BUG_ON(request != MACHINE_REQUEST_STOP && request != MACHINE_REQUEST_CRASH);
+	gdb_guest.request = request;
 }
 
 enum machine_state machine_state(const struct machine *m)
@@ -184,6 +185,7 @@ int gdb_guest_start(struct gdb *gdb)
 		make();
 	memset(gdb_guest.memory.regions[0].host, 0, GDB_GUEST_RAM);
 	gdb_guest.pauses = 0;
+	gdb_guest.request = MACHINE_REQUEST_NONE;
 	gdb_guest.group.count = GDB_GUEST_VCPUS;
 	memset(gdb_guest.injected, 0, sizeof(gdb_guest.injected));
 	for (unsigned i = 0; i < GDB_GUEST_VCPUS; i++) {
@@ -195,6 +197,7 @@ int gdb_guest_start(struct gdb *gdb)
 	gdb->loop = gdb->poll.loop = gdb_guest.loop;
 	gdb->fd = gdb->poll.fd = pair[0];
 	gdb->debugger.vcpu_trapped = gdb_vcpu_trapped;
+	gdb->debugger.crashed = gdb_guest_crashed;
 	gdb->attached = true;
 	gdb_attach(gdb);
 	return pair[1];

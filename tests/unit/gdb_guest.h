@@ -23,6 +23,7 @@ struct gdb_guest {
 	struct vcpu vcpus[GDB_GUEST_VCPUS];
 	struct loop *loop;
 	unsigned pauses;
+	enum machine_request request; /* the last one */
 	struct machine_debugger *debugger;
 	struct arch_gdb_trap next_trap;
 	struct arch_gdb_traps traps[GDB_GUEST_VCPUS];

@@ -247,6 +247,8 @@ static const struct {
 	{"--console", "tty", "console: 'tty' is not one of stdio, off, file:PATH, socket:PATH",
 		NULL},
 	{"--console", "file:", "console: 'file:' needs a path", NULL},
+	{"--gdb", "tcp:1234", "gdb: 'tcp:1234' is not one of off, unix:PATH", NULL},
+	{"--gdb", "unix:", "gdb: 'unix:' needs a path", NULL},
 	{"--append", "a\nb", "append: has a control character (byte 0x0a at 1)", NULL},
 	{"--kernel", "\xff", "kernel: the value is not UTF-8", NULL},
 	{"--paused=maybe", NULL, "paused: 'maybe' is not one of on, off", NULL},

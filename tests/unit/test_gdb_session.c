@@ -113,7 +113,7 @@ START_TEST(what_the_guest_puts_over_a_breakpoint_stays)
 }
 END_TEST
 
-START_TEST(no_breakpoint_outside_ram_or_across_pages)
+START_TEST(no_breakpoint_outside_ram_or_across_pages_or_others)
 {
 	char request[32];
 
@@ -122,6 +122,10 @@ START_TEST(no_breakpoint_outside_ram_or_across_pages)
 	snprintf(request, sizeof(request), "Z0,%x,1", GDB_GUEST_UNMAPPED);
 	expect(request, "E0e");
 	expect("Z0,5fff,1", "E0e");
+	expect("Z0,5001,1", "OK");
+	expect("Z0,5000,1", "E10"); /* half in the other */
+	expect("Z0,5002,1", "E10");
+	expect("z0,5001,1", "OK");
 	ck_assert_uint_eq(gdb.breakpoint_count, 0);
 }
 END_TEST
@@ -269,6 +273,34 @@ START_TEST(a_reset_takes_instructions_out_and_keeps_what_the_processor_watches)
 }
 END_TEST
 
+START_TEST(a_crash_is_the_last_stop)
+{
+	go("c");
+	ck_assert(gdb_guest.debugger->crashed(gdb_guest.debugger));
+	ck_assert_str_eq(received(), "T06thread:1;");
+	ck_assert_uint_eq(gdb_guest.pauses, 1);
+	expect("m5000,1", "00");
+	ck_assert(gdb_guest.debugger->crashed(gdb_guest.debugger)); /* another vCPU has too */
+	expect("vCont;s:1", "");
+	ck_assert_int_eq(gdb_guest.request, MACHINE_REQUEST_CRASH);
+	ck_assert(!gdb_guest.debugger->crashed(gdb_guest.debugger));
+	gdb_state_changed(&gdb.observer, MACHINE_ENDED, MACHINE_EXIT_CRASH);
+	ck_assert_str_eq(received(), "X06");
+	ck_assert(!gdb.attached);
+}
+END_TEST
+
+START_TEST(a_crash_while_it_stands_is_told_when_it_is_to_go)
+{
+	ck_assert(gdb_guest.debugger->crashed(gdb_guest.debugger));
+	ck_assert_str_eq(received(), "");
+	expect("c", "T06thread:1;");
+	ck_assert_int_eq(gdb_guest.request, MACHINE_REQUEST_NONE);
+	gdb_guest_end(&gdb); /* the debugger goes: so does the machine */
+	ck_assert_int_eq(gdb_guest.request, MACHINE_REQUEST_CRASH);
+}
+END_TEST
+
 START_TEST(a_debugger_that_is_lost_leaves_nothing)
 {
 	expect("M5000,2:1122", "OK");
@@ -290,7 +322,7 @@ int main(void)
 	tcase_add_test(tc, writing_over_a_breakpoint_changes_what_is_below_it);
 	tcase_add_test(tc, two_addresses_of_one_place_are_one_breakpoint_there);
 	tcase_add_test(tc, what_the_guest_puts_over_a_breakpoint_stays);
-	tcase_add_test(tc, no_breakpoint_outside_ram_or_across_pages);
+	tcase_add_test(tc, no_breakpoint_outside_ram_or_across_pages_or_others);
 	tcase_add_test(tc, a_breakpoint_stops_all_and_is_told_by_its_thread);
 	tcase_add_test(tc, the_guests_own_breakpoint_instruction_is_given_back);
 	tcase_add_test(tc, a_breakpoint_that_was_removed_meanwhile_is_executed_as_it_was);
@@ -300,6 +332,8 @@ int main(void)
 	tcase_add_test(tc, step_and_continue_choose_by_thread);
 	tcase_add_test(tc, who_waits_for_a_stop_gets_no_other_answer);
 	tcase_add_test(tc, a_reset_takes_instructions_out_and_keeps_what_the_processor_watches);
+	tcase_add_test(tc, a_crash_is_the_last_stop);
+	tcase_add_test(tc, a_crash_while_it_stands_is_told_when_it_is_to_go);
 	tcase_add_test(tc, a_debugger_that_is_lost_leaves_nothing);
 	return run_tests("gdb_session", tc, NULL);
 }

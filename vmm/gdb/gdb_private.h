@@ -48,6 +48,7 @@ struct gdb {
 	bool names_reasons; /* it knows swbreak and hwbreak */
 
 	/* What it has the guest do. */
+	enum { GDB_ALIVE, GDB_CRASHED, GDB_CRASH_TOLD } guest;
 	bool paused;	      /* one of the machine's pauses is ours */
 	bool running;	      /* it waits to be told of a stop */
 	bool resetting;	      /* another pause of ours, until the new vCPUs are ready */
@@ -91,6 +92,7 @@ void gdb_detach(struct gdb *gdb);
 /* All vCPUs trap what is asked for, and nothing else. */
 void gdb_set_all_traps(struct gdb *gdb);
 void gdb_vcpu_trapped(struct machine_debugger *debugger);
+bool gdb_guest_crashed(struct machine_debugger *debugger);
 void gdb_state_changed(
 	struct machine_observer *observer, enum machine_state state, enum machine_exit how);
 

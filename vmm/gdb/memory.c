@@ -36,6 +36,18 @@ bool gdb_breakpoint_is_at(const struct gdb *gdb, uint64_t gpa)
 	return find_gpa(gdb, gpa);
 }
 
+/* Half in another one, where instructions are longer than a byte: what is below both could not be told. */
+static bool overlaps(const struct gdb *gdb, uint64_t gpa, size_t size)
+{
+	for (unsigned i = 0; i < gdb->breakpoint_count; i++) {
+		uint64_t other = gdb->breakpoints[i].gpa;
+
+		if (gpa != other && (gpa > other ? gpa - other : other - gpa) < size)
+			return true;
+	}
+	return false;
+}
+
 int gdb_insert_breakpoint(struct gdb *gdb, uint64_t address)
 {
 	const struct guest_memory *memory = machine_memory(gdb->machine);
@@ -52,6 +64,8 @@ int gdb_insert_breakpoint(struct gdb *gdb, uint64_t address)
 	*b = (struct gdb_breakpoint){.address = address};
 	if (!vcpu || !arch_gdb_translate(vcpu, address, &b->gpa) || b->gpa % PAGE > PAGE - size)
 		return -EFAULT;
+	if (overlaps(gdb, b->gpa, size))
+		return -EBUSY;
 	twin = find_gpa(gdb, b->gpa);
 	if (twin)
 		memcpy(b->original, twin->original, size);

@@ -4,6 +4,7 @@
  *
  *   stopped:  our pause holds all vCPUs at the gate; the client asks and changes
  *   running:  our pause is over; the client waits. What ends it: a vCPU that traps, Ctrl-C, a client that goes.
+ *   crashed:  stopped; when the client lets the guest go on, or goes itself, the machine ends
  *
  * A vCPU that traps parks by itself and posts a job to this loop, which then stops the others. Several may have trapped by then: one is
  * told. Of the rest, a breakpoint needs no memory: its instruction was not carried out, and traps again. So does an unfinished step, in the
@@ -168,6 +169,43 @@ void gdb_vcpu_trapped(struct machine_debugger *debugger)
 			look_at_trap(gdb, vcpu, i);
 }
 
+/* ---- a crash ---- */
+
+/* The last stop: what the debugger lets go of then is the end. */
+static void tell_crash(struct gdb *gdb)
+{
+	gdb->guest = GDB_CRASH_TOLD;
+	gdb_sendf(gdb, "T06thread:%x;", gdb->vcpu + 1);
+}
+
+bool gdb_guest_crashed(struct machine_debugger *debugger)
+{
+	struct gdb *gdb = container_of(debugger, struct gdb, debugger);
+
+	if (gdb->guest == GDB_CRASH_TOLD)
+		return !gdb->running;
+	gdb->guest = GDB_CRASHED;
+	if (gdb->running) {
+		stop(gdb);
+		tell_crash(gdb);
+	}
+	return gdb->attached;
+}
+
+/* There is no way on from a crash. True: that is where the guest is. */
+static bool end_crashed(struct gdb *gdb)
+{
+	if (gdb->guest == GDB_ALIVE)
+		return false;
+	if (gdb->guest == GDB_CRASHED) {
+		tell_crash(gdb);
+	} else {
+		gdb->running = true;
+		machine_request(gdb->machine, MACHINE_REQUEST_CRASH);
+	}
+	return true;
+}
+
 /* ---- going on ---- */
 
 /* A watchpoint of a vCPU that is to go now, which was passed before: the guest does not go at all. */
@@ -189,7 +227,7 @@ void gdb_run(struct gdb *gdb, const enum gdb_action *actions)
 {
 	struct vcpu *vcpu;
 
-	if (tell_pending(gdb, actions))
+	if (tell_pending(gdb, actions) || end_crashed(gdb))
 		return;
 	for (unsigned i = 0; (vcpu = gdb_vcpu(gdb, i)); i++) {
 		gdb->stepping[i] = actions[i] == GDB_STEP;
@@ -203,6 +241,7 @@ void gdb_run(struct gdb *gdb, const enum gdb_action *actions)
 
 void gdb_attach(struct gdb *gdb)
 {
+	gdb->guest = GDB_ALIVE;
 	gdb->vcpu = gdb->vcpu_to_run = 0;
 	memset(gdb->pending, 0, sizeof(gdb->pending));
 	memset(gdb->slots, 0, sizeof(gdb->slots));
@@ -223,6 +262,8 @@ void gdb_detach(struct gdb *gdb)
 		vcpu_hold(vcpu, false);
 	}
 	machine_set_debugger(gdb->machine, NULL);
+	if (gdb->guest != GDB_ALIVE)
+		machine_request(gdb->machine, MACHINE_REQUEST_CRASH);
 	gdb->paused = false;
 	machine_resume(gdb->machine);
 }

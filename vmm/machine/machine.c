@@ -306,6 +306,8 @@ static void act(struct loop_job *job)
 		m->how = MACHINE_EXIT_POWEROFF;
 		break;
 	case MACHINE_REQUEST_CRASH:
+		if (m->debugger && m->debugger->crashed(m->debugger))
+			return;
 		m->how = MACHINE_EXIT_CRASH;
 		break;
 	case MACHINE_REQUEST_STOP:
