@@ -197,6 +197,7 @@ int gdb_guest_start(struct gdb *gdb)
 	gdb->loop = gdb->poll.loop = gdb_guest.loop;
 	gdb->fd = gdb->poll.fd = pair[0];
 	gdb->debugger.vcpu_trapped = gdb_vcpu_trapped;
+	gdb->debugger.vcpu_added = gdb_vcpu_added;
 	gdb->debugger.crashed = gdb_guest_crashed;
 	gdb->attached = true;
 	gdb_attach(gdb);

@@ -273,6 +273,18 @@ START_TEST(a_reset_takes_instructions_out_and_keeps_what_the_processor_watches)
 }
 END_TEST
 
+START_TEST(a_vcpu_that_comes_later_traps_too)
+{
+	expect("Z0,5000,1", "OK");
+	expect("Z1,6000,1", "OK");
+	go("vCont;s:3;c");
+	gdb_guest.traps[2] = (struct arch_gdb_traps){0};
+	gdb_guest.debugger->vcpu_added(gdb_guest.debugger, &gdb_guest.vcpus[2]);
+	ck_assert(gdb_guest.traps[2].on && gdb_guest.traps[2].software && !gdb_guest.traps[2].step);
+	ck_assert_int_eq(gdb_guest.traps[2].slots[0].kind, ARCH_GDB_EXECUTE);
+}
+END_TEST
+
 START_TEST(a_crash_is_the_last_stop)
 {
 	go("c");
@@ -332,6 +344,7 @@ int main(void)
 	tcase_add_test(tc, step_and_continue_choose_by_thread);
 	tcase_add_test(tc, who_waits_for_a_stop_gets_no_other_answer);
 	tcase_add_test(tc, a_reset_takes_instructions_out_and_keeps_what_the_processor_watches);
+	tcase_add_test(tc, a_vcpu_that_comes_later_traps_too);
 	tcase_add_test(tc, a_crash_is_the_last_stop);
 	tcase_add_test(tc, a_crash_while_it_stands_is_told_when_it_is_to_go);
 	tcase_add_test(tc, a_debugger_that_is_lost_leaves_nothing);

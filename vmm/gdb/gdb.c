@@ -285,6 +285,7 @@ int gdb_create(struct machine *machine, const char *path, struct gdb **out, stru
 	gdb->again.fire = again;
 	gdb->accept_again.fire = accept_again;
 	gdb->debugger.vcpu_trapped = gdb_vcpu_trapped;
+	gdb->debugger.vcpu_added = gdb_vcpu_added;
 	gdb->debugger.crashed = gdb_guest_crashed;
 	gdb->observer.state_changed = gdb_state_changed;
 	machine_observe(machine, &gdb->observer);

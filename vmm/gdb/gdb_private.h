@@ -92,6 +92,7 @@ void gdb_detach(struct gdb *gdb);
 /* All vCPUs trap what is asked for, and nothing else. */
 void gdb_set_all_traps(struct gdb *gdb);
 void gdb_vcpu_trapped(struct machine_debugger *debugger);
+void gdb_vcpu_added(struct machine_debugger *debugger, struct vcpu *vcpu);
 bool gdb_guest_crashed(struct machine_debugger *debugger);
 void gdb_state_changed(
 	struct machine_observer *observer, enum machine_state state, enum machine_exit how);

@@ -59,6 +59,15 @@ void gdb_set_all_traps(struct gdb *gdb)
 		set_traps(gdb, vcpu, i, ARCH_GDB_INJECT_NONE);
 }
 
+/* It must know of breakpoint instructions before it comes to one, or it takes them for its own. */
+void gdb_vcpu_added(struct machine_debugger *debugger, struct vcpu *vcpu)
+{
+	struct gdb *gdb = container_of(debugger, struct gdb, debugger);
+
+	gdb->stepping[vcpu->index] = false;
+	set_traps(gdb, vcpu, vcpu->index, ARCH_GDB_INJECT_NONE);
+}
+
 /* ---- stopping ---- */
 
 static void stop(struct gdb *gdb)

@@ -173,6 +173,8 @@ int machine_add_vcpu(struct machine *m, struct error *err)
 	ret = arch_vcpu_init(m->vcpus.vcpus[m->vcpus.count - 1], m->cpu_model, err);
 	if (ret < 0)
 		vcpu_drop_last(&m->vcpus);
+	else if (m->debugger)
+		m->debugger->vcpu_added(m->debugger, m->vcpus.vcpus[m->vcpus.count - 1]);
 	return ret;
 }
 

@@ -75,6 +75,8 @@ struct machine_observer {
 struct machine_debugger {
 	/* A vCPU is `trapped`: take that back, and let it go when it may. Main thread; a vCPU may run meanwhile. */
 	void (*vcpu_trapped)(struct machine_debugger *debugger);
+	/* A new one, which has not run yet. */
+	void (*vcpu_added)(struct machine_debugger *debugger, struct vcpu *vcpu);
 	/* The guest has crashed. True: it is to be looked at before the machine ends; machine_request() asks again. */
 	bool (*crashed)(struct machine_debugger *debugger);
 };
