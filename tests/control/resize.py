@@ -1,5 +1,6 @@
 """vCPUs and memory that come and go, with a guest that plays the ACPI methods' part: see guest/payloads/test_hotplug.c."""
 import socket
+import subprocess
 
 from harness import VM, RpcError, check, refused, test, wait_for
 import gdb as debugger
@@ -28,6 +29,11 @@ class Console:
             check(piece and b"FAIL" not in self.text + piece, f"instead of '{line}': {(self.text + piece)[-300:]!r}")
             self.text += piece
         self.text = self.text.replace(b"\r", b"").split(wanted, 1)[1]
+
+
+def symbol(path, name):
+    lines = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout.splitlines()
+    return next(int(line.split()[0], 16) for line in lines if line.split()[-1] == name)
 
 
 def cpus_of(vm):
@@ -99,13 +105,23 @@ def refuses_second(vm):
     return False
 
 
-@test("no vCPU comes into the hands of a debugger that does not know it")
+@test("a vCPU that comes while a debugger is there knows its breakpoints")
 def _(env):
-    with VM(env, "--cpus", "1,max=2", "--gdb", f"unix:{env.work}/gdb") as vm, vm.client() as client:
+    with VM(env, "--cpus", "1,max=2", "--gdb", f"unix:{env.work}/gdb", paused=True, does="hotplug_cpus") as vm, \
+            Console(vm) as console, vm.client(60) as client:
+        console.expect("ready")
+        place = symbol(f"{env.payloads}/tests.elf", "ap_start")
         with debugger.connect(f"{env.work}/gdb") as gdb:
-            refused("wrong_state", "debugger", client.call, "cpu.resize", count=2)
-            gdb.detach()
-        refused("guest_timeout", "it has 1 vCPU$", client.call, "cpu.resize", count=2, timeout_ms=100)
+            check(gdb.threads() == [1], "a vCPU too many")
+            gdb.must(f"Z1,{place:x},1")
+            gdb.go()
+            number = client.send("cpu.resize", count=2)
+            check(gdb.wait_stop() == (5, 2, {"hwbreak": ""}) and gdb.pc(2) == place, "the new one did not come to the breakpoint")
+            check(gdb.threads() == [1, 2], "it is no thread")
+            gdb.must(f"z1,{place:x},1")
+            gdb.go()
+            check(client.answer(number) == {"count": 2}, "2 vCPUs")
+            console.expect("processor 1 came")
 
 
 @test("who asked for vCPUs may go; the change goes on, and the next can follow it")

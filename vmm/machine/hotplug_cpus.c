@@ -72,9 +72,6 @@ int machine_resize_cpus(struct machine *m, unsigned wanted, unsigned timeout_ms,
 			"this VM was started with as many vCPUs as it can have: they stay");
 		return error_hint(err, "start the VM with --cpus N,max=M");
 	}
-	if (wanted > have && m->debugger)
-		return error_set(err, ERROR_WRONG_STATE,
-			"a debugger is attached, whose breakpoints a new vCPU would not know");
 	if (wanted <= have)
 		return hotplug_change(
 			h, 0, hotplug_leaving(h, have - wanted), timeout_ms, resize, err);
