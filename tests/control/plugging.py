@@ -58,6 +58,7 @@ def _(env):
                                     ("bad_request", "required|missing|path", {}), ("bad_request", "queues", {"path": a, "queues": 0}),
                                     ("bad_request", "cache", {"path": a, "cachè": "none"})):
             refused(kind, words, client.call, "disk.attach", **params)
+        refused("bad_request", "inherited", client.call, "net.attach", fd=5)
         refused("not_found", "no disk 'none'", client.call, "disk.detach", id="none")
         refused("not_found", "no network 'data'", client.call, "net.detach", id="data")
         with VM(env, "--disk", f"path={a},id=other", paused=True):

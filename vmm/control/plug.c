@@ -115,6 +115,9 @@ static void attach(struct plug_task *task)
 
 	if (task->kind == PLUG_DISK)
 		ret = machine_attach_disk(machine, &task->params.disk.disk, &request, &plug, &err);
+	else if (task->params.net.net.fd >= 0) /* it would be a number of ours, not the client's */
+		ret = error_set(&err, ERROR_BAD_REQUEST,
+			"fd: a descriptor can only be inherited at the start; give the tap's name");
 	else
 		ret = machine_attach_net(machine, &task->params.net.net, &request, &plug, &err);
 	if (ret < 0)
