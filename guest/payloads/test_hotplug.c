@@ -5,6 +5,7 @@
  *   take    takes and lets go, and looks that it can use what it has
  *   refuse  takes nothing
  *   keep    takes, and lets nothing go
+ *   late    as take, but only after a second and more
  */
 #include "guest/payloads/lib/boot.h"
 #include "guest/payloads/lib/clock.h"
@@ -75,6 +76,7 @@ static void cpu_goes(unsigned id)
 void test_hotplug_cpus(void)
 {
 	bool refuse = boot_option_is("does", "refuse"), keep = boot_option_is("does", "keep");
+	bool late = boot_option_is("does", "late");
 	bool before = is_present(CPUS, 1);
 
 	lapic_enable();
@@ -90,6 +92,8 @@ void test_hotplug_cpus(void)
 		uint32_t event = port_in(CPUS + NEXT, 4);
 		unsigned id = event & 0xff, code = event >> 8;
 
+		if (event != NOTHING && late)
+			clock_wait_ms(1500);
 		if (event == NOTHING) {
 			clock_wait_ms(5);
 		} else if (code == CHECK && refuse) {

@@ -75,6 +75,28 @@ def _(env):
             check(cpus_of(vm) == 3, "kept vCPUs")
 
 
+def tell(client, count):
+    """Ask until the guest has read it, which it then does only after more time than there is."""
+    while not refused("guest_timeout", "in time", client.call, "cpu.resize", count=count, timeout_ms=500).message.endswith("may still do it)"):
+        pass
+
+
+@test("what the guest was told of when its time was up counts when it does it after all, and is awaited by who asks again")
+def _(env):
+    with VM(env, "--cpus", "1,max=3", paused=True, does="hotplug_cpus does=late") as vm, Console(vm) as console, vm.client(60) as client:
+        console.expect("ready")
+        for late, other in ((2, 1), (1, 2)):
+            tell(client, late)
+            check(cpus_of(vm) == other, "it has not done it yet")
+            wait_for("the guest to do it after all", lambda late=late: cpus_of(vm) == late, 20)
+        tell(client, 2)
+        check(client.call("cpu.resize", count=2, timeout_ms=20000) == {"count": 2}, "asked again")
+        tell(client, 3)
+        client.call("vm.reset")
+        console.expect("ready")
+        check(cpus_of(vm) == 2, "a reset forgets what was not done")
+
+
 @test("a guest that knows no hot-plug, or cannot act, gets no vCPUs, and the call says why")
 def _(env):
     with VM(env, "--cpus", "1,max=2") as vm, vm.client() as client:

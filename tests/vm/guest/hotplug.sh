@@ -39,6 +39,21 @@ while read -r line; do
 		umount /mnt
 		echo "FILLED ${line#fill }"
 		;;
+	disk*) # so many MiB, by way of the page cache: which is in memory that can move, so in what came
+		head -c 1048576 /dev/urandom >/tmp/piece
+		i=0
+		while [ $i -lt "${line#disk }" ]; do
+			dd if=/tmp/piece of=/dev/vda bs=1M seek=$i conv=notrunc 2>/dev/null
+			i=$((i + 1))
+		done
+		sync
+		echo 3 >/proc/sys/vm/drop_caches
+		while [ $i -gt 0 ]; do
+			i=$((i - 1))
+			dd if=/dev/vda bs=1M skip=$i count=1 2>/dev/null | cmp - /tmp/piece || echo "CHECK fail piece $i on the disk is another: "
+		done
+		echo "COPIED ${line#disk }"
+		;;
 	end) break ;;
 	esac
 	echo "DONE"
