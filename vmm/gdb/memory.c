@@ -118,7 +118,8 @@ static void cover(struct gdb *gdb, uint64_t gpa, uint8_t *bytes, size_t size, bo
 	for (unsigned n = 0; n < gdb->breakpoint_count; n++) {
 		struct gdb_breakpoint *b = &gdb->breakpoints[n];
 
-		for (size_t i = 0; i < length; i++) {
+		/* The second bound is for the compiler: a release build warns without it. */
+		for (size_t i = 0; i < length && i < sizeof(b->original); i++) {
 			uint64_t at = b->gpa + i - gpa; /* huge where it lies before */
 
 			if (at >= size)
