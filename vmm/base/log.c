@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log. One static configuration, set before threads start and only read afterwards. */
+/* The log. The process's sink is set before threads start and only read afterwards; a VM's own belongs to its threads. */
 #include "vmm/base/log.h"
 
 #include "vmm/base/util.h"
@@ -9,41 +9,70 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static struct {
-	int fd;
-	enum log_level level;
-	char name[64];
-} sink = {.fd = STDERR_FILENO, .level = LOG_WARN};
+static struct log_sink process_sink = {.fd = STDERR_FILENO, .level = LOG_WARN};
+static _Thread_local const struct log_sink *own_sink; /* NULL: the process's */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
-int log_open(const char *vm_name, enum log_level level, const char *path, struct error *err)
+int log_sink_open(struct log_sink *sink, const char *vm_name, enum log_level level,
+	const char *path, int fallback, struct error *err)
 {
-	int fd = STDERR_FILENO;
-
+	sink->fd = fallback;
+	sink->level = level;
+	snprintf(sink->name, sizeof(sink->name), "%s", vm_name);
 	if (path) {
-		fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-		if (fd < 0)
+		sink->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+		if (sink->fd < 0)
 			return error_errno(err, errno, "cannot open the log file '%s'", path);
 	}
-	if (sink.fd != STDERR_FILENO)
-		close(sink.fd);
-	sink.fd = fd;
-	sink.level = level;
-	snprintf(sink.name, sizeof(sink.name), "%s", vm_name);
 	return 0;
+}
+
+void log_sink_close(struct log_sink *sink, int fallback)
+{
+	if (sink->fd >= 0 && sink->fd != fallback)
+		close(sink->fd);
+	sink->fd = fallback;
+}
+
+int log_open(const char *vm_name, enum log_level level, const char *path, struct error *err)
+{
+	struct log_sink sink;
+	int ret = log_sink_open(&sink, vm_name, level, path, STDERR_FILENO, err);
+
+	if (ret == 0) {
+		log_sink_close(&process_sink, STDERR_FILENO);
+		process_sink = sink;
+	}
+	return ret;
+}
+
+void log_use(const struct log_sink *sink)
+{
+	own_sink = sink;
+}
+
+const struct log_sink *log_used(void)
+{
+	return own_sink;
+}
+
+static const struct log_sink *current_sink(void)
+{
+	return own_sink ? own_sink : &process_sink;
 }
 
 bool log_enabled(enum log_level level)
 {
-	return level <= sink.level;
+	return level <= current_sink()->level;
 }
 
 static void write_line(enum log_level level, const char *fmt, va_list args)
 {
+	const struct log_sink *sink = current_sink();
 	char line[1024];
-	int used = sink.name[0]
-			   ? snprintf(line, sizeof(line), "bulkhead[%s]: %s: ", sink.name,
+	int used = sink->name[0]
+			   ? snprintf(line, sizeof(line), "bulkhead[%s]: %s: ", sink->name,
 				     level_names[level])
 			   : snprintf(line, sizeof(line), "bulkhead: %s: ", level_names[level]);
 	int body = vsnprintf(line + used, sizeof(line) - (size_t)used - 1, fmt, args);
@@ -54,7 +83,7 @@ static void write_line(enum log_level level, const char *fmt, va_list args)
 	if (len > sizeof(line) - 2)
 		len = sizeof(line) - 2;
 	line[len++] = '\n';
-	ignored = write(sink.fd, line, len);
+	ignored = write(sink->fd, line, len);
 	(void)ignored; /* there is nowhere left to report that the log cannot be written */
 }
 

@@ -5,6 +5,9 @@
  *
  * Thread-safe. What a guest can provoke goes through log_guest(), which is rate-limited per call
  * site: a hostile guest cannot fill the host's disk with our words.
+ *
+ * Where a process has several VMs each has a sink of its own: a thread uses the one that it was given by log_use(), and
+ * so do the threads that it starts. A thread without one uses the process's own, which log_open() sets.
  */
 #pragma once
 
@@ -21,8 +24,25 @@ struct log_limit {
 	_Atomic uint32_t dropped;
 };
 
-/* Where messages go. `path` NULL: standard error. Called once, before threads are started. */
+/* Where messages go. It outlives the threads that use it. */
+struct log_sink {
+	int fd;
+	enum log_level level;
+	char name[64]; /* the VM's; may be empty */
+};
+
+/* Append to the file `path`; NULL: to `fallback`, a descriptor that stays the caller's. */
+int log_sink_open(struct log_sink *sink, const char *vm_name, enum log_level level,
+	const char *path, int fallback, struct error *err);
+/* Closes what log_sink_open() opened. */
+void log_sink_close(struct log_sink *sink, int fallback);
+
+/* The process's own. `path` NULL: standard error. Called once, before threads are started. */
 int log_open(const char *vm_name, enum log_level level, const char *path, struct error *err);
+
+/* From now on this thread uses `sink`; NULL: the process's own. Whoever starts a thread hands its own on. */
+void log_use(const struct log_sink *sink);
+const struct log_sink *log_used(void);
 
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

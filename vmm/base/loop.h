@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 struct loop;
+struct log_sink;
 
 /*
  * One kind of completion. Embed it, set `done`, hand it to loop_sqe(): `done` is called with the
@@ -155,6 +156,7 @@ struct loop_thread {
 	unsigned others; /* see loop_spin() */
 	void (*enter)(void *arg); /* run first on the new thread (seccomp filter), may be NULL */
 	void *enter_arg;
+	const struct log_sink *log; /* the starter's */
 	char name[16];
 };
 

@@ -12,6 +12,7 @@ static void *thread_main(void *arg)
 	struct loop_thread *t = arg;
 	struct error err;
 
+	log_use(t->log);
 	pthread_setname_np(pthread_self(), t->name);
 	if (t->enter)
 		t->enter(t->enter_arg);
@@ -32,6 +33,7 @@ int loop_thread_start(struct loop_thread *t, const char *name, unsigned entries,
 	for (unsigned i = 0; i < sizeof(t->name); i++)
 		t->name[i] = '\0';
 	strncpy(t->name, name, sizeof(t->name) - 1);
+	t->log = log_used();
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	ret = pthread_create(&t->thread, NULL, thread_main, t);

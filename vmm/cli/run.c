@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `bulkhead run`: configuration, machine, its end as an exit status.
+ * `bulkhead run`: configuration, instance, its end as an exit status.
  *
  * Signals are ordinary events on the machine's loop. SIGTERM presses the guest's power button, so
  * that a supervisor's stop is an orderly shutdown for the database inside; a second one, or SIGINT
@@ -15,11 +15,9 @@
 #include "vmm/cli/help.h"
 #include "vmm/cli/readiness.h"
 #include "vmm/cli/report.h"
-#include "vmm/control/control.h"
-#include "vmm/gdb/gdb.h"
+#include "vmm/control/instance.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/machine.h"
-#include "vmm/machine/metrics.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -114,44 +112,27 @@ static int take_passed_socket(struct machine_config *config, struct error *err)
 						passed ? "LISTEN_FDS" : "control-fd", err);
 }
 
-static int run_machine(struct machine_config *config, struct readiness *readiness,
+static int run_instance(struct machine_config *config, struct readiness *readiness,
 	enum machine_exit *how, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 	struct signals signals = {0};
-	struct control *control = NULL;
-	struct gdb *gdb = NULL;
-	struct metrics_file metrics = {0};
+	struct instance instance;
 	int ret = signals_open(&fd, err);
 
 	if (!ret)
-		ret = machine_create(config, &signals.machine, err);
-	if (!ret && config->metrics_file)
-		ret = metrics_file_start(&metrics, signals.machine, config->metrics_file, err);
-	if (!ret && config->gdb == GDB_UNIX)
-		ret = gdb_create(signals.machine, config->gdb_path, &gdb, err);
-	/* Last: who can connect finds everything else there. */
-	if (!ret && (config->control || config->control_fd >= 0))
-		ret = control_create(signals.machine, config->control, &control, err);
-	if (ret) {
-		control_destroy(control);
-		gdb_leave(gdb);
-		machine_destroy(signals.machine);
-		gdb_destroy(gdb);
+		ret = instance_create(&instance, config, -1, err);
+	if (ret)
 		return ret;
-	}
+	signals.machine = instance.machine;
 	signals.poll.fd = fd;
 	signals.poll.events = POLLIN;
 	signals.poll.ready = signals_ready;
 	loop_poll_start(machine_loop(signals.machine), &signals.poll);
 	readiness_watch(readiness, signals.machine);
-	ret = machine_run(signals.machine, how, err);
+	ret = instance_run(&instance, how, err);
 	readiness_close(readiness);
-	metrics_file_finish(&metrics);
-	control_destroy(control);
-	gdb_leave(gdb);
-	machine_destroy(signals.machine);
-	gdb_destroy(gdb);
+	instance_destroy(&instance);
 	return ret;
 }
 
@@ -196,7 +177,7 @@ int run_main(int argc, char *const *argv)
 	raise_limits();
 	ret = log_open(config.name, config.log_level, config.log_file, &err);
 	if (!ret)
-		ret = run_machine(&config, &readiness, &how, &err);
+		ret = run_instance(&config, &readiness, &how, &err);
 	if (ret)
 		cli_report(&err);
 	readiness_close(&readiness);

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define READ_SIZE  KIB(64)
 #define READS_ONCE 8	      /* of one client, before others have their turn ... */
 #define TURN_NS	   2000000ull /* ... as after calls that took so long */
 
@@ -74,9 +73,8 @@ static bool send_waiting(struct connection *c)
 /* The next bytes of the client. False: there are none for now, or it has gone. */
 static bool receive_some(struct connection *c)
 {
-	static char bytes
-		[READ_SIZE]; /* the main thread's: a connection of its own is not worth 64 KiB */
-	ssize_t n = recv(c->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	char *bytes = c->control->bytes; /* a connection of its own is not worth 64 KiB */
+	ssize_t n = recv(c->fd, bytes, CONTROL_READ_SIZE, MSG_DONTWAIT);
 
 	if (n > 0)
 		rpc_peer_receive(&c->peer, bytes, (size_t)n);

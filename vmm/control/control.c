@@ -126,17 +126,17 @@ int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err)
 {
 	struct control *control = calloc(1, sizeof(*control));
+	int fd = machine_config(machine)->control_fd, ret = 0;
 	struct rlimit limit;
-	int ret;
 
 	if (!control)
 		return error_errno(err, ENOMEM, "cannot make the control socket");
+	control->listener.fd = -1;
 	if (path)
 		ret = unix_listener_open(&control->listener, "the control socket", path,
 			UNIX_PATH_MAX, BACKLOG, err);
-	else
-		ret = unix_listener_adopt(
-			&control->listener, machine_config(machine)->control_fd, "control-fd", err);
+	else if (fd >= 0)
+		ret = unix_listener_adopt(&control->listener, fd, "control-fd", err);
 	if (ret) {
 		free(control);
 		return ret;
@@ -152,10 +152,16 @@ int control_create(
 	control->accepting.fd = control->listener.fd;
 	control->accepting.events = POLLIN;
 	control->accepting.ready = accept_ready;
-	loop_poll_start(control->loop, &control->accepting);
-	control->accepts = true;
+	control->accepts = control->listener.fd >= 0;
+	if (control->accepts)
+		loop_poll_start(control->loop, &control->accepting);
 	*out = control;
 	return 0;
+}
+
+void control_admit(struct control *control, int fd)
+{
+	connection_open(control, fd);
 }
 
 static void accepting_stopped(struct loop_poll *poll)

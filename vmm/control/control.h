@@ -24,9 +24,15 @@
 
 struct control;
 
-/* Listen on `path`; NULL: on the socket of the configuration's control_fd, which is taken over. The machine outlives it; main thread, before machine_run(). */
+/*
+ * Listen on `path`; NULL: on the socket of the configuration's control_fd, which is taken over; where there is none either, nobody
+ * comes in but those who are admitted. The machine outlives it; main thread, before machine_run().
+ */
 int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err);
+
+/* A connected stream socket as a client, whoever its peer is; taken over. Main thread. */
+void control_admit(struct control *control, int fd);
 
 /* After machine_run(), before machine_destroy(). It turns the main loop for a moment. What was answered is sent before it returns, for a second at the most. NULL is accepted. */
 void control_destroy(struct control *control);

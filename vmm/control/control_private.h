@@ -14,9 +14,10 @@
 #include <sys/resource.h>
 
 /* Answers and events that wait for a client. Above HIGH its requests wait too; one that lets it grow to MAX is let go. */
-#define CONTROL_OUT_HIGH KIB(256)
-#define CONTROL_OUT_MAX	 MIB(4)
-#define EVENTS_KEPT	 1024
+#define CONTROL_OUT_HIGH  KIB(256)
+#define CONTROL_OUT_MAX	  MIB(4)
+#define EVENTS_KEPT	  1024
+#define CONTROL_READ_SIZE KIB(64) /* read at once */
 
 enum event_type {
 	EVENT_VM_STATE,
@@ -96,6 +97,8 @@ struct control {
 	struct job *jobs; /* the newest first */
 	uint64_t last_job;
 	struct plug_task *plug_tasks;
+	/* For what is being read: of a client, and of a guest's agent, which may be within the other. */
+	char bytes[CONTROL_READ_SIZE], guest_bytes[CONTROL_READ_SIZE];
 };
 
 /* False: the machine itself may need the descriptors that are left. */

@@ -259,7 +259,7 @@ static bool send_request(struct guest_call *g)
 static void ready(struct loop_poll *poll, uint32_t revents)
 {
 	struct guest_call *g = container_of(poll, struct guest_call, poll);
-	static char bytes[KIB(64)];
+	char *bytes = g->control->guest_bytes;
 	ssize_t n;
 
 	(void)revents;
@@ -267,7 +267,7 @@ static void ready(struct loop_poll *poll, uint32_t revents)
 		settle_gone(g);
 		return;
 	}
-	while ((n = recv(poll->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+	while ((n = recv(poll->fd, bytes, CONTROL_READ_SIZE, MSG_DONTWAIT)) > 0)
 		if (!text_add(&g->from, bytes, (size_t)n)) {
 			settle_absent(g, "memory is short");
 			return;

@@ -251,6 +251,7 @@ static void *thread_main(void *arg)
 	struct vcpu *vcpu = arg;
 	char name[16];
 
+	log_use(vcpu->log);
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
 	atomic_store(&vcpu->tid, gettid());
@@ -293,6 +294,7 @@ int vcpus_start(struct vcpu_group *group, struct error *err)
 		ret = set_signal_mask(vcpu, err);
 		if (ret < 0)
 			break;
+		vcpu->log = log_used();
 		errnum = pthread_create(&vcpu->thread, NULL, thread_main, vcpu);
 		if (errnum)
 			ret = error_errno(err, errnum, "cannot start the thread of vCPU %u", i);

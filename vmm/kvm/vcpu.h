@@ -61,7 +61,8 @@ struct vcpu {
 	void *owner;
 	pthread_t thread;
 	bool started;
-	_Atomic bool out; /* the guest has let go of it: it stays at the gate */
+	_Atomic bool out;	    /* the guest has let go of it: it stays at the gate */
+	const struct log_sink *log; /* of the thread that started it */
 	struct vcpu_group *group;
 	_Atomic bool held;    /* waits at the gate whatever the group does: see vcpu_hold() */
 	_Atomic bool trapped; /* in a debug exit that no debugger has looked at yet */
