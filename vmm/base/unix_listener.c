@@ -156,14 +156,19 @@ int unix_listener_adopt(struct unix_listener *listener, int fd, const char *what
 	return 0;
 }
 
-void unix_listener_close(struct unix_listener *listener)
+void unix_listener_remove(const struct unix_listener *listener)
 {
 	struct stat st;
 
-	if (listener->fd < 0)
-		return;
 	if (*listener->address.sun_path && !lstat(listener->address.sun_path, &st) &&
 		st.st_dev == listener->dev && st.st_ino == listener->ino)
 		unlink(listener->address.sun_path);
+}
+
+void unix_listener_close(struct unix_listener *listener)
+{
+	if (listener->fd < 0)
+		return;
+	unix_listener_remove(listener);
 	close(steal_fd(&listener->fd));
 }

@@ -35,5 +35,8 @@ int unix_listener_check(int fd, const char *what, struct error *err);
 int unix_listener_adopt(
 	struct unix_listener *listener, int fd, const char *what, struct error *err);
 
+/* Remove the file that unix_listener_open() made, if it is still ours; for whom has given the descriptor away. */
+void unix_listener_remove(const struct unix_listener *listener);
+
 /* Close it and remove the file. Does nothing when fd is -1. */
 void unix_listener_close(struct unix_listener *listener);

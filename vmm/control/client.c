@@ -12,27 +12,32 @@
 
 #define LINE_MAX_SIZE MIB(16) /* no answer is longer: a server that sends more is none of ours */
 
-int control_client_open(struct control_client *client, const char *path, struct error *err)
+int control_connect(const char *path, int flags, struct error *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	_cleanup_close_ int fd = -1;
 
-	*client = (struct control_client){.fd = -1};
 	if (!*path || strlen(path) > UNIX_PATH_MAX)
 		return error_set(err, ERROR_BAD_REQUEST,
 			"'%.128s' is no path of a socket: it must have 1 to %zu bytes", path,
 			UNIX_PATH_MAX);
 	memcpy(address.sun_path, path, strlen(path));
-	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (client->fd < 0)
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	if (fd < 0)
 		return error_errno(err, errno, "cannot make a socket");
-	if (connect(client->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		error_errno(err, errno, "cannot connect to '%s'", path);
 		if (err->code == ECONNREFUSED || err->code == ENOENT)
 			error_hint(err, "does the VM run, with this --control?");
-		control_client_close(client);
 		return -err->code;
 	}
-	return 0;
+	return steal_fd(&fd);
+}
+
+int control_client_open(struct control_client *client, const char *path, struct error *err)
+{
+	*client = (struct control_client){.fd = control_connect(path, 0, err)};
+	return client->fd < 0 ? client->fd : 0;
 }
 
 void control_client_close(struct control_client *client)
@@ -59,8 +64,7 @@ static int send_text(
 	return 0;
 }
 
-/* More of what the server sends: 1, 0 at its end, or a negative errno. */
-static int receive(struct control_client *client, struct error *err)
+int control_client_receive(struct control_client *client, struct error *err)
 {
 	ssize_t n;
 
@@ -84,18 +88,14 @@ static int receive(struct control_client *client, struct error *err)
 	return 1;
 }
 
-int control_client_next(struct control_client *client, json_t **object, struct error *err)
+int control_client_take(struct control_client *client, json_t **object, struct error *err)
 {
 	json_error_t why;
-	char *end;
+	char *end = client->used ? memchr(client->input, '\n', client->used) : NULL;
 	size_t len;
 
-	while (!(end = client->used ? memchr(client->input, '\n', client->used) : NULL)) {
-		int ret = receive(client, err);
-
-		if (ret <= 0)
-			return ret;
-	}
+	if (!end)
+		return 0;
 	len = (size_t)(end - client->input);
 	*object = json_loadb(client->input, len, JSON_ALLOW_NUL, &why);
 	client->used -= len + 1;
@@ -106,6 +106,18 @@ int control_client_next(struct control_client *client, json_t **object, struct e
 			err, ERROR_CORRUPT, "what answers there is no VM: %.100s", why.text);
 	}
 	return 1;
+}
+
+int control_client_next(struct control_client *client, json_t **object, struct error *err)
+{
+	int ret;
+
+	while ((ret = control_client_take(client, object, err)) == 0) {
+		ret = control_client_receive(client, err);
+		if (ret <= 0)
+			return ret;
+	}
+	return ret;
 }
 
 /* The answer to request `id`, and nothing else: *object is a new reference. */
@@ -128,23 +140,33 @@ static int wait_for_answer(
 	}
 }
 
+char *control_request_line(const char *method, json_t *params, json_int_t id, size_t *len)
+{
+	json_t *request = json_pack("{s:s, s:I, s:s, s:o}", "jsonrpc", "2.0", "id", id, "method",
+		method, "params", params);
+	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+
+	json_decref(request);
+	if (text) {
+		*len = strlen(text) + 1;
+		text[*len - 1] = '\n'; /* in the NUL's place */
+	}
+	return text;
+}
+
 int control_client_call(struct control_client *client, const char *method, json_t *params,
 	json_t **result, struct error *err)
 {
 	json_int_t id = ++client->last_id;
-	json_t *request = json_pack("{s:s, s:I, s:s, s:o}", "jsonrpc", "2.0", "id", id, "method",
-		method, "params", params);
-	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
-	size_t len = text ? strlen(text) : 0;
+	size_t len;
+	_cleanup_free_ char *text = control_request_line(method, params, id, &len);
 	struct error refused;
 	json_t *answer;
 	int ret;
 
-	json_decref(request);
 	if (!text)
 		return error_errno(err, ENOMEM, "%s", method);
-	text[len] = '\n'; /* in the NUL's place */
-	ret = send_text(client, text, len + 1, err);
+	ret = send_text(client, text, len, err);
 	if (ret == 0)
 		ret = wait_for_answer(client, id, &answer, err);
 	/* A server that does not let us in says why and closes, perhaps before it got our request. */
