@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control API's methods as functions. Made by vmm/lib/generate from the VM's own table of methods: do not edit.
+ *
+ * Each method has two: bulkhead_call_NAME() is bulkhead_vm_call(), bulkhead_call_NAME_wait() is bulkhead_vm_call_wait(), see bulkhead.h;
+ * with a structure of parameters instead of JSON text, where the method has any. What the structure points to is used
+ * during the call only. A member that is NULL is not given, and the VM's default holds:
+ *
+ *     struct bulkhead_call_disk_limit limit = {.struct_size = sizeof(limit), .id = "data", .iops = &(uint64_t){5000}};
+ *     bulkhead_call_disk_limit(vm, &limit, done, user, &error);
+ *
+ * `params` itself may be NULL where no member is required. Results are JSON text, with the members named here.
+ */
+#ifndef BULKHEAD_METHODS_H
+#define BULKHEAD_METHODS_H
+
+#include <bulkhead.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * vm.info. Tells what the VM is: its state, its configuration as it is now, its devices. Result: {name, state,
+ * uptime_ms, version, pid, config, devices: [{id, type, address, driven}]}
+ */
+BULKHEAD_API int bulkhead_call_vm_info(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_info_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* vm.start. Starts a VM that was made with --paused. Result: {state} */
+BULKHEAD_API int bulkhead_call_vm_start(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_start_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* vm.pause. Stops all vCPUs; answered when none runs any more. What is paused stays so. Result: {state} */
+BULKHEAD_API int bulkhead_call_vm_pause(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_pause_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* vm.resume. Lets the vCPUs go on. Result: {state} */
+BULKHEAD_API int bulkhead_call_vm_resume(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_resume_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* vm.reset. Resets the guest, as its own reboot would; answered when it has begun anew. Result: {state} */
+BULKHEAD_API int bulkhead_call_vm_reset(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_reset_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/*
+ * vm.shutdown. Asks the guest's agent to shut it down, or presses the power button where no agent answers;
+ * answered when the guest has shut down. When its time is up the error is guest_timeout, and the VM runs on.
+ * Result: {state, how}
+ */
+struct bulkhead_call_vm_shutdown {
+	size_t struct_size; /* of this structure */
+	/* how long the guest may take; default: 60000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_vm_shutdown(struct bulkhead_vm *vm,
+	const struct bulkhead_call_vm_shutdown *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_shutdown_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_vm_shutdown *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/* vm.kill. Ends the VM and its process at once. Result: {state} */
+BULKHEAD_API int bulkhead_call_vm_kill(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_vm_kill_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/*
+ * disk.list. Lists the disks with their options as they are now. Result: {disks: [{id, path, size, address,
+ * counters, …as --disk}]}
+ */
+BULKHEAD_API int bulkhead_call_disk_list(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_disk_list_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* disk.resize. Grows a disk's file, or takes up its present size, and tells the guest. Result: {id, size} */
+struct bulkhead_call_disk_resize {
+	size_t struct_size; /* of this structure */
+	/* the disk; required */
+	const char *id;
+	/* bytes, not less than it has; default: as its file is now */
+	const uint64_t *size;
+};
+BULKHEAD_API int bulkhead_call_disk_resize(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_resize *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_disk_resize_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_resize *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/* disk.limit. Sets a disk's limits, from the next request on. Result: {id, iops, bps} */
+struct bulkhead_call_disk_limit {
+	size_t struct_size; /* of this structure */
+	/* the disk; required */
+	const char *id;
+	/* requests a second; 0: no limit; default: as it was */
+	const uint64_t *iops;
+	/* bytes a second; 0: no limit; default: as it was */
+	const uint64_t *bps;
+};
+BULKHEAD_API int bulkhead_call_disk_limit(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_limit *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_disk_limit_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_limit *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * net.list. Lists the network devices with their options as they are now. Result: {nets: [{id, tap, address,
+ * counters, …as --net}]}
+ */
+BULKHEAD_API int bulkhead_call_net_list(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_net_list_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* net.limit. Sets a network device's limits, from the next packet on. Result: {id, pps, bps} */
+struct bulkhead_call_net_limit {
+	size_t struct_size; /* of this structure */
+	/* the network device; required */
+	const char *id;
+	/* packets a second, each direction; 0: no limit; default: as it was */
+	const uint64_t *pps;
+	/* bytes a second, each direction; 0: no limit; default: as it was */
+	const uint64_t *bps;
+};
+BULKHEAD_API int bulkhead_call_net_limit(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_limit *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_net_limit_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_limit *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * guest.ping. Asks the guest's agent whether it is there. Result: {version, uptime_ms, boot_id, …}: as the
+ * agent's ping, see agent.md
+ */
+BULKHEAD_API int bulkhead_call_guest_ping(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_guest_ping_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/*
+ * guest.info. Tells the guest's own statistics, by its agent. Result: {kernel, os, hostname, cpus, memory,
+ * disks, …}: as the agent's info, see agent.md
+ */
+BULKHEAD_API int bulkhead_call_guest_info(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_guest_info_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/*
+ * guest.exec. Runs a command in the guest; answered when it has ended. The agent itself streams, and takes more
+ * options: see agent.md. Result: {status or signal, timed_out, stdout, stderr, truncated, stdout_bytes,
+ * stderr_bytes}: the first MiB of each stream as text
+ */
+struct bulkhead_call_guest_exec {
+	size_t struct_size; /* of this structure */
+	/* the program, looked for in PATH, and its arguments; a list that ends with NULL; required */
+	const char *const *argv;
+	/* NAME=VALUE texts, beside PATH, HOME, USER and LANG; default: none; a list that ends with NULL */
+	const char *const *env;
+	/* the folder to run in; default: / */
+	const char *cwd;
+	/* a name or number of the guest's /etc/passwd, or UID:GID; default: root */
+	const char *user;
+	/* text for its standard input; default: nothing */
+	const char *stdin;
+	/* end it after this long; 0: never; default: 60000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_guest_exec(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_exec *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_guest_exec_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_exec *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * guest.freeze. Writes everything out and stops all writing to the guest's file systems: all of them, or none.
+ * Result: {frozen: [path], skipped: [path]}
+ */
+struct bulkhead_call_guest_freeze {
+	size_t struct_size; /* of this structure */
+	/* mount points; default: all writable file systems on disks; a list that ends with NULL */
+	const char *const *paths;
+	/* everything is thawed by itself after this long; default: 10000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_guest_freeze(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_freeze *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_guest_freeze_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_freeze *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/* guest.thaw. Lets the file systems go on. Result: {thawed: [path]} */
+BULKHEAD_API int bulkhead_call_guest_thaw(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_guest_thaw_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+/* metrics.get. Tells what the VM does, in Prometheus' text format. Result: the text, as a string */
+BULKHEAD_API int bulkhead_call_metrics_get(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_metrics_get_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control API's methods as functions. Made by vmm/lib/generate: do not edit. See typed.c. */
+#include "vmm/lib/private.h"
+
+#include <bulkhead-methods.h>
+
+static const struct typed_method bulkhead_call_vm_info_method = {"vm.info", NULL};
+
+int bulkhead_call_vm_info(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_info_method, NULL, done, user, err);
+}
+
+int bulkhead_call_vm_info_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_vm_info_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_vm_start_method = {"vm.start", NULL};
+
+int bulkhead_call_vm_start(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_start_method, NULL, done, user, err);
+}
+
+int bulkhead_call_vm_start_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_vm_start_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_vm_pause_method = {"vm.pause", NULL};
+
+int bulkhead_call_vm_pause(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_pause_method, NULL, done, user, err);
+}
+
+int bulkhead_call_vm_pause_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_vm_pause_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_vm_resume_method = {"vm.resume", NULL};
+
+int bulkhead_call_vm_resume(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_resume_method, NULL, done, user, err);
+}
+
+int bulkhead_call_vm_resume_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_vm_resume_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_vm_reset_method = {"vm.reset", NULL};
+
+int bulkhead_call_vm_reset(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_reset_method, NULL, done, user, err);
+}
+
+int bulkhead_call_vm_reset_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_vm_reset_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_vm_shutdown_params[] = {
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_vm_shutdown, timeout_ms),
+		sizeof(((struct bulkhead_call_vm_shutdown *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_vm_shutdown_method = {
+	"vm.shutdown", bulkhead_call_vm_shutdown_params};
+
+int bulkhead_call_vm_shutdown(struct bulkhead_vm *vm,
+	const struct bulkhead_call_vm_shutdown *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_shutdown_method, params, done, user, err);
+}
+
+int bulkhead_call_vm_shutdown_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_vm_shutdown *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_vm_shutdown_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_vm_kill_method = {"vm.kill", NULL};
+
+int bulkhead_call_vm_kill(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_vm_kill_method, NULL, done, user, err);
+}
+
+int bulkhead_call_vm_kill_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_vm_kill_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_disk_list_method = {"disk.list", NULL};
+
+int bulkhead_call_disk_list(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_disk_list_method, NULL, done, user, err);
+}
+
+int bulkhead_call_disk_list_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_disk_list_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_disk_resize_params[] = {
+	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_disk_resize, id),
+		sizeof(((struct bulkhead_call_disk_resize *)0)->id)},
+	{"size", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_resize, size),
+		sizeof(((struct bulkhead_call_disk_resize *)0)->size)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_disk_resize_method = {
+	"disk.resize", bulkhead_call_disk_resize_params};
+
+int bulkhead_call_disk_resize(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_resize *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_disk_resize_method, params, done, user, err);
+}
+
+int bulkhead_call_disk_resize_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_resize *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_disk_resize_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_disk_limit_params[] = {
+	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_disk_limit, id),
+		sizeof(((struct bulkhead_call_disk_limit *)0)->id)},
+	{"iops", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_limit, iops),
+		sizeof(((struct bulkhead_call_disk_limit *)0)->iops)},
+	{"bps", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_limit, bps),
+		sizeof(((struct bulkhead_call_disk_limit *)0)->bps)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_disk_limit_method = {
+	"disk.limit", bulkhead_call_disk_limit_params};
+
+int bulkhead_call_disk_limit(struct bulkhead_vm *vm, const struct bulkhead_call_disk_limit *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_disk_limit_method, params, done, user, err);
+}
+
+int bulkhead_call_disk_limit_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_limit *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_disk_limit_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_net_list_method = {"net.list", NULL};
+
+int bulkhead_call_net_list(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_net_list_method, NULL, done, user, err);
+}
+
+int bulkhead_call_net_list_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_net_list_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_net_limit_params[] = {
+	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_net_limit, id),
+		sizeof(((struct bulkhead_call_net_limit *)0)->id)},
+	{"pps", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_limit, pps),
+		sizeof(((struct bulkhead_call_net_limit *)0)->pps)},
+	{"bps", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_limit, bps),
+		sizeof(((struct bulkhead_call_net_limit *)0)->bps)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_net_limit_method = {
+	"net.limit", bulkhead_call_net_limit_params};
+
+int bulkhead_call_net_limit(struct bulkhead_vm *vm, const struct bulkhead_call_net_limit *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_net_limit_method, params, done, user, err);
+}
+
+int bulkhead_call_net_limit_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_limit *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_net_limit_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_guest_ping_method = {"guest.ping", NULL};
+
+int bulkhead_call_guest_ping(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_guest_ping_method, NULL, done, user, err);
+}
+
+int bulkhead_call_guest_ping_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_guest_ping_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_guest_info_method = {"guest.info", NULL};
+
+int bulkhead_call_guest_info(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_guest_info_method, NULL, done, user, err);
+}
+
+int bulkhead_call_guest_info_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_guest_info_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_guest_exec_params[] = {
+	{"argv", TYPED_TEXTS, true, offsetof(struct bulkhead_call_guest_exec, argv),
+		sizeof(((struct bulkhead_call_guest_exec *)0)->argv)},
+	{"env", TYPED_TEXTS, false, offsetof(struct bulkhead_call_guest_exec, env),
+		sizeof(((struct bulkhead_call_guest_exec *)0)->env)},
+	{"cwd", TYPED_TEXT, false, offsetof(struct bulkhead_call_guest_exec, cwd),
+		sizeof(((struct bulkhead_call_guest_exec *)0)->cwd)},
+	{"user", TYPED_TEXT, false, offsetof(struct bulkhead_call_guest_exec, user),
+		sizeof(((struct bulkhead_call_guest_exec *)0)->user)},
+	{"stdin", TYPED_TEXT, false, offsetof(struct bulkhead_call_guest_exec, stdin),
+		sizeof(((struct bulkhead_call_guest_exec *)0)->stdin)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_guest_exec, timeout_ms),
+		sizeof(((struct bulkhead_call_guest_exec *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_guest_exec_method = {
+	"guest.exec", bulkhead_call_guest_exec_params};
+
+int bulkhead_call_guest_exec(struct bulkhead_vm *vm, const struct bulkhead_call_guest_exec *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_guest_exec_method, params, done, user, err);
+}
+
+int bulkhead_call_guest_exec_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_exec *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_guest_exec_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_guest_freeze_params[] = {
+	{"paths", TYPED_TEXTS, false, offsetof(struct bulkhead_call_guest_freeze, paths),
+		sizeof(((struct bulkhead_call_guest_freeze *)0)->paths)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_guest_freeze, timeout_ms),
+		sizeof(((struct bulkhead_call_guest_freeze *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_guest_freeze_method = {
+	"guest.freeze", bulkhead_call_guest_freeze_params};
+
+int bulkhead_call_guest_freeze(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_freeze *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_guest_freeze_method, params, done, user, err);
+}
+
+int bulkhead_call_guest_freeze_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_freeze *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_guest_freeze_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_guest_thaw_method = {"guest.thaw", NULL};
+
+int bulkhead_call_guest_thaw(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_guest_thaw_method, NULL, done, user, err);
+}
+
+int bulkhead_call_guest_thaw_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_guest_thaw_method, NULL, timeout_ms, result, err);
+}
+
+static const struct typed_method bulkhead_call_metrics_get_method = {"metrics.get", NULL};
+
+int bulkhead_call_metrics_get(
+	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_metrics_get_method, NULL, done, user, err);
+}
+
+int bulkhead_call_metrics_get_wait(
+	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_metrics_get_method, NULL, timeout_ms, result, err);
+}
