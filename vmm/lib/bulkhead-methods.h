@@ -77,6 +77,45 @@ BULKHEAD_API int bulkhead_call_vm_kill_wait(
 	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
 
 /*
+ * cpu.resize. Adds vCPUs up to cpus.max, or takes some away; answered when the guest has taken them, or let go
+ * of them. guest_refused and guest_timeout say what it has. The agent, where there is one, puts new ones to use.
+ * Result: {count, online?}: how many the guest has; how many the agent put online, where there is an agent
+ */
+struct bulkhead_call_cpu_resize {
+	size_t struct_size; /* of this structure */
+	/* how many it is to have, up to cpus.max; required */
+	uint64_t count;
+	/* how long the guest may take; default: 30000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_cpu_resize(struct bulkhead_vm *vm,
+	const struct bulkhead_call_cpu_resize *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_cpu_resize_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_cpu_resize *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * memory.resize. Adds memory up to memory.max, or gives back what was added; answered when the guest has taken
+ * it, or let go of it. guest_refused and guest_timeout say what it has. The agent, where there is one, puts what
+ * came to use so that it can go again. Result: {size, online_blocks?}: how much the guest has; how many blocks
+ * the agent put online, where there is an agent
+ */
+struct bulkhead_call_memory_resize {
+	size_t struct_size; /* of this structure */
+	/* how much it is to have, from memory.size at the start up to memory.max; required */
+	uint64_t size;
+	/* how long the guest may take; default: 30000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_memory_resize(struct bulkhead_vm *vm,
+	const struct bulkhead_call_memory_resize *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_memory_resize_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_memory_resize *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
  * disk.list. Lists the disks with their options as they are now. Result: {disks: [{id, path, size, address,
  * counters, …as --disk}]}
  */

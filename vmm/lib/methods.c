@@ -111,6 +111,56 @@ int bulkhead_call_vm_kill_wait(
 	return typed_call_wait(vm, &bulkhead_call_vm_kill_method, NULL, timeout_ms, result, err);
 }
 
+static const struct typed_param bulkhead_call_cpu_resize_params[] = {
+	{"count", TYPED_NUMBER, true, offsetof(struct bulkhead_call_cpu_resize, count),
+		sizeof(((struct bulkhead_call_cpu_resize *)0)->count)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_cpu_resize, timeout_ms),
+		sizeof(((struct bulkhead_call_cpu_resize *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_cpu_resize_method = {
+	"cpu.resize", bulkhead_call_cpu_resize_params};
+
+int bulkhead_call_cpu_resize(struct bulkhead_vm *vm, const struct bulkhead_call_cpu_resize *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_cpu_resize_method, params, done, user, err);
+}
+
+int bulkhead_call_cpu_resize_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_cpu_resize *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_cpu_resize_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_memory_resize_params[] = {
+	{"size", TYPED_NUMBER, true, offsetof(struct bulkhead_call_memory_resize, size),
+		sizeof(((struct bulkhead_call_memory_resize *)0)->size)},
+	{"timeout_ms", TYPED_NUMBER, false,
+		offsetof(struct bulkhead_call_memory_resize, timeout_ms),
+		sizeof(((struct bulkhead_call_memory_resize *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_memory_resize_method = {
+	"memory.resize", bulkhead_call_memory_resize_params};
+
+int bulkhead_call_memory_resize(struct bulkhead_vm *vm,
+	const struct bulkhead_call_memory_resize *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_memory_resize_method, params, done, user, err);
+}
+
+int bulkhead_call_memory_resize_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_memory_resize *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_memory_resize_method, params, timeout_ms, result, err);
+}
+
 static const struct typed_method bulkhead_call_disk_list_method = {"disk.list", NULL};
 
 int bulkhead_call_disk_list(
