@@ -124,6 +124,63 @@ BULKHEAD_API int bulkhead_call_disk_list(
 BULKHEAD_API int bulkhead_call_disk_list_wait(
 	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
 
+/*
+ * disk.attach. Plugs a disk in; answered when a driver in the guest runs it. When its time is up, or the guest
+ * cannot take it, it is gone again. Result: {id, address}
+ */
+struct bulkhead_call_disk_attach {
+	size_t struct_size; /* of this structure */
+	/* a raw file or a block device, locked while in use; required */
+	const char *path;
+	/* the device's name; default: disk0, disk1, … */
+	const char *id;
+	/* the guest cannot write; several VMs may share the file; default: off */
+	const bool *readonly;
+	/*
+	 * how writes go through the host's page cache; a flush is a flush in every mode; default: none where the
+	 * file allows O_DIRECT, else writeback
+	 */
+	const char *cache;
+	/* request queues, each with a thread of its own; default: 1 */
+	const uint64_t *queues;
+	/* serial number, at most 20 bytes; default: the id */
+	const char *serial;
+	/* the guest may give space back (discard and write zeroes); default: off */
+	const bool *discard;
+	/* requests a second; default: no limit */
+	const uint64_t *iops;
+	/* bytes a second; default: no limit */
+	const uint64_t *bps;
+	/* how long the guest may take; default: 30000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_disk_attach(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_attach *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_disk_attach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_attach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * disk.detach. Asks the guest to let go of a disk; answered when it has, and the file is closed. Waits while the
+ * guest has it mounted or claimed: then the error is guest_timeout, and the disk stays usable. Result: {id}
+ */
+struct bulkhead_call_disk_detach {
+	size_t struct_size; /* of this structure */
+	/* the disk; required */
+	const char *id;
+	/* how long the guest may take; default: 30000 */
+	const uint64_t *timeout_ms;
+	/* take it away even while the guest has it mounted or claimed; default: off */
+	const bool *force;
+};
+BULKHEAD_API int bulkhead_call_disk_detach(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_detach *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_disk_detach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_detach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
 /* disk.resize. Grows a disk's file, or takes up its present size, and tells the guest. Result: {id, size} */
 struct bulkhead_call_disk_resize {
 	size_t struct_size; /* of this structure */
@@ -165,6 +222,55 @@ BULKHEAD_API int bulkhead_call_net_list(
 BULKHEAD_API int bulkhead_call_net_list_wait(
 	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
 
+/* net.attach. Plugs a network device in; as disk.attach. Result: {id, address} */
+struct bulkhead_call_net_attach {
+	size_t struct_size; /* of this structure */
+	/* a tap device of the host, by name */
+	const char *tap;
+	/* or an open tap descriptor that bulkhead inherits */
+	const uint64_t *fd;
+	/* the device's name; default: net0, net1, … */
+	const char *id;
+	/* the guest's Ethernet address; default: derived from the VM's name and the id */
+	const char *mac;
+	/* largest packet, told to the guest; default: as the tap says */
+	const uint64_t *mtu;
+	/* queue pairs; default: 1 */
+	const uint64_t *queues;
+	/* let the host's kernel move the packets (vhost-net); default: off */
+	const bool *vhost;
+	/* packets a second, each direction; default: no limit */
+	const uint64_t *pps;
+	/* bytes a second, each direction; default: no limit */
+	const uint64_t *bps;
+	/* how long the guest may take; default: 30000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_net_attach(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_attach *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_net_attach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_attach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * net.detach. Asks the guest to let go of a network device; answered when it has, and the tap is closed. Result:
+ * {id}
+ */
+struct bulkhead_call_net_detach {
+	size_t struct_size; /* of this structure */
+	/* the network device; required */
+	const char *id;
+	/* how long the guest may take; default: 30000 */
+	const uint64_t *timeout_ms;
+};
+BULKHEAD_API int bulkhead_call_net_detach(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_detach *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_net_detach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_detach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
 /* net.limit. Sets a network device's limits, from the next packet on. Result: {id, pps, bps} */
 struct bulkhead_call_net_limit {
 	size_t struct_size; /* of this structure */
@@ -180,6 +286,58 @@ BULKHEAD_API int bulkhead_call_net_limit(struct bulkhead_vm *vm,
 	struct bulkhead_error *err);
 BULKHEAD_API int bulkhead_call_net_limit_wait(struct bulkhead_vm *vm,
 	const struct bulkhead_call_net_limit *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * batch. Attaches and detaches several devices as one: all of them, or none. Where one fails, those before it
+ * are undone. Result: {results: […]}: each call's own, in their order
+ */
+struct bulkhead_call_batch {
+	size_t struct_size; /* of this structure */
+	/*
+	 * {method, params} each, of disk.attach, disk.detach, net.attach and net.detach; carried out in this
+	 * order; as JSON text; required
+	 */
+	const char *calls;
+};
+BULKHEAD_API int bulkhead_call_batch(struct bulkhead_vm *vm,
+	const struct bulkhead_call_batch *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_batch_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_batch *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * job.list. Lists the calls that take their time: those under way, and the newest that have ended, with their
+ * outcome. Result: {jobs: [{job, method, params, state, started_ns, ended_ns, progress, result or error}]};
+ * state: running, done or failed
+ */
+struct bulkhead_call_job_list {
+	size_t struct_size; /* of this structure */
+	/* the number of one; default: all */
+	const uint64_t *job;
+};
+BULKHEAD_API int bulkhead_call_job_list(struct bulkhead_vm *vm,
+	const struct bulkhead_call_job_list *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_job_list_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_job_list *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
+ * job.cancel. Calls a job back, where it has not gone too far: it ends with the error cancelled, and all is as
+ * it was. Result: the job, as job.list has it
+ */
+struct bulkhead_call_job_cancel {
+	size_t struct_size; /* of this structure */
+	/* its number; required */
+	uint64_t job;
+};
+BULKHEAD_API int bulkhead_call_job_cancel(struct bulkhead_vm *vm,
+	const struct bulkhead_call_job_cancel *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_job_cancel_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_job_cancel *params, int timeout_ms, char **result,
 	struct bulkhead_error *err);
 
 /*

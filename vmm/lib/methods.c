@@ -175,6 +175,74 @@ int bulkhead_call_disk_list_wait(
 	return typed_call_wait(vm, &bulkhead_call_disk_list_method, NULL, timeout_ms, result, err);
 }
 
+static const struct typed_param bulkhead_call_disk_attach_params[] = {
+	{"path", TYPED_TEXT, true, offsetof(struct bulkhead_call_disk_attach, path),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->path)},
+	{"id", TYPED_TEXT, false, offsetof(struct bulkhead_call_disk_attach, id),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->id)},
+	{"readonly", TYPED_BOOL, false, offsetof(struct bulkhead_call_disk_attach, readonly),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->readonly)},
+	{"cache", TYPED_TEXT, false, offsetof(struct bulkhead_call_disk_attach, cache),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->cache)},
+	{"queues", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_attach, queues),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->queues)},
+	{"serial", TYPED_TEXT, false, offsetof(struct bulkhead_call_disk_attach, serial),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->serial)},
+	{"discard", TYPED_BOOL, false, offsetof(struct bulkhead_call_disk_attach, discard),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->discard)},
+	{"iops", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_attach, iops),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->iops)},
+	{"bps", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_attach, bps),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->bps)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_attach, timeout_ms),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_disk_attach_method = {
+	"disk.attach", bulkhead_call_disk_attach_params};
+
+int bulkhead_call_disk_attach(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_attach *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_disk_attach_method, params, done, user, err);
+}
+
+int bulkhead_call_disk_attach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_attach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_disk_attach_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_disk_detach_params[] = {
+	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_disk_detach, id),
+		sizeof(((struct bulkhead_call_disk_detach *)0)->id)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_detach, timeout_ms),
+		sizeof(((struct bulkhead_call_disk_detach *)0)->timeout_ms)},
+	{"force", TYPED_BOOL, false, offsetof(struct bulkhead_call_disk_detach, force),
+		sizeof(((struct bulkhead_call_disk_detach *)0)->force)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_disk_detach_method = {
+	"disk.detach", bulkhead_call_disk_detach_params};
+
+int bulkhead_call_disk_detach(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_detach *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_disk_detach_method, params, done, user, err);
+}
+
+int bulkhead_call_disk_detach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_disk_detach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_disk_detach_method, params, timeout_ms, result, err);
+}
+
 static const struct typed_param bulkhead_call_disk_resize_params[] = {
 	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_disk_resize, id),
 		sizeof(((struct bulkhead_call_disk_resize *)0)->id)},
@@ -240,6 +308,70 @@ int bulkhead_call_net_list_wait(
 	return typed_call_wait(vm, &bulkhead_call_net_list_method, NULL, timeout_ms, result, err);
 }
 
+static const struct typed_param bulkhead_call_net_attach_params[] = {
+	{"tap", TYPED_TEXT, false, offsetof(struct bulkhead_call_net_attach, tap),
+		sizeof(((struct bulkhead_call_net_attach *)0)->tap)},
+	{"fd", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_attach, fd),
+		sizeof(((struct bulkhead_call_net_attach *)0)->fd)},
+	{"id", TYPED_TEXT, false, offsetof(struct bulkhead_call_net_attach, id),
+		sizeof(((struct bulkhead_call_net_attach *)0)->id)},
+	{"mac", TYPED_TEXT, false, offsetof(struct bulkhead_call_net_attach, mac),
+		sizeof(((struct bulkhead_call_net_attach *)0)->mac)},
+	{"mtu", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_attach, mtu),
+		sizeof(((struct bulkhead_call_net_attach *)0)->mtu)},
+	{"queues", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_attach, queues),
+		sizeof(((struct bulkhead_call_net_attach *)0)->queues)},
+	{"vhost", TYPED_BOOL, false, offsetof(struct bulkhead_call_net_attach, vhost),
+		sizeof(((struct bulkhead_call_net_attach *)0)->vhost)},
+	{"pps", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_attach, pps),
+		sizeof(((struct bulkhead_call_net_attach *)0)->pps)},
+	{"bps", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_attach, bps),
+		sizeof(((struct bulkhead_call_net_attach *)0)->bps)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_attach, timeout_ms),
+		sizeof(((struct bulkhead_call_net_attach *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_net_attach_method = {
+	"net.attach", bulkhead_call_net_attach_params};
+
+int bulkhead_call_net_attach(struct bulkhead_vm *vm, const struct bulkhead_call_net_attach *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_net_attach_method, params, done, user, err);
+}
+
+int bulkhead_call_net_attach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_attach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_net_attach_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_net_detach_params[] = {
+	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_net_detach, id),
+		sizeof(((struct bulkhead_call_net_detach *)0)->id)},
+	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_net_detach, timeout_ms),
+		sizeof(((struct bulkhead_call_net_detach *)0)->timeout_ms)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_net_detach_method = {
+	"net.detach", bulkhead_call_net_detach_params};
+
+int bulkhead_call_net_detach(struct bulkhead_vm *vm, const struct bulkhead_call_net_detach *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_net_detach_method, params, done, user, err);
+}
+
+int bulkhead_call_net_detach_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_net_detach *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_net_detach_method, params, timeout_ms, result, err);
+}
+
 static const struct typed_param bulkhead_call_net_limit_params[] = {
 	{"id", TYPED_TEXT, true, offsetof(struct bulkhead_call_net_limit, id),
 		sizeof(((struct bulkhead_call_net_limit *)0)->id)},
@@ -264,6 +396,67 @@ int bulkhead_call_net_limit_wait(struct bulkhead_vm *vm,
 {
 	return typed_call_wait(
 		vm, &bulkhead_call_net_limit_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_batch_params[] = {
+	{"calls", TYPED_JSON, true, offsetof(struct bulkhead_call_batch, calls),
+		sizeof(((struct bulkhead_call_batch *)0)->calls)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_batch_method = {"batch", bulkhead_call_batch_params};
+
+int bulkhead_call_batch(struct bulkhead_vm *vm, const struct bulkhead_call_batch *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_batch_method, params, done, user, err);
+}
+
+int bulkhead_call_batch_wait(struct bulkhead_vm *vm, const struct bulkhead_call_batch *params,
+	int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_batch_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_job_list_params[] = {
+	{"job", TYPED_NUMBER, false, offsetof(struct bulkhead_call_job_list, job),
+		sizeof(((struct bulkhead_call_job_list *)0)->job)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_job_list_method = {
+	"job.list", bulkhead_call_job_list_params};
+
+int bulkhead_call_job_list(struct bulkhead_vm *vm, const struct bulkhead_call_job_list *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_job_list_method, params, done, user, err);
+}
+
+int bulkhead_call_job_list_wait(struct bulkhead_vm *vm, const struct bulkhead_call_job_list *params,
+	int timeout_ms, char **result, struct bulkhead_error *err)
+{
+	return typed_call_wait(vm, &bulkhead_call_job_list_method, params, timeout_ms, result, err);
+}
+
+static const struct typed_param bulkhead_call_job_cancel_params[] = {
+	{"job", TYPED_NUMBER, true, offsetof(struct bulkhead_call_job_cancel, job),
+		sizeof(((struct bulkhead_call_job_cancel *)0)->job)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_job_cancel_method = {
+	"job.cancel", bulkhead_call_job_cancel_params};
+
+int bulkhead_call_job_cancel(struct bulkhead_vm *vm, const struct bulkhead_call_job_cancel *params,
+	bulkhead_answer *done, void *user, struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_job_cancel_method, params, done, user, err);
+}
+
+int bulkhead_call_job_cancel_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_job_cancel *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_job_cancel_method, params, timeout_ms, result, err);
 }
 
 static const struct typed_method bulkhead_call_guest_ping_method = {"guest.ping", NULL};
