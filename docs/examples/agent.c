@@ -29,7 +29,8 @@
 
 #define VMS_MAX	    100
 #define DISK_SIZE   (16 << 20)
-#define SHUTDOWN_MS 500 /* a real guest needs more: a minute or two */
+#define DETACH_MS   200 /* a real guest needs more for both: seconds for this, */
+#define SHUTDOWN_MS 500 /* for this a minute or two */
 #define STARTS_MAX  2
 
 struct node;
@@ -68,6 +69,35 @@ static void say(const struct guest *guest, const char *fmt, ...)
 /* ---- the steps of a VM's life ---- */
 
 static bulkhead_answer answered;
+
+static void disk_path(const struct guest *guest, char *path, size_t size)
+{
+	snprintf(path, size, "%s/%s.img", guest->node->folder, guest->name);
+}
+
+/* Before the start this is done at once; a running guest is asked. */
+static int attach_disk(struct guest *guest, struct bulkhead_error *err)
+{
+	char path[1024];
+	const struct bulkhead_call_disk_attach attach = {
+		.struct_size = sizeof(attach), .path = path, .id = "data"};
+
+	disk_path(guest, path, sizeof(path));
+	return bulkhead_call_disk_attach(guest->vm, &attach, answered, guest, err);
+}
+
+static int detach_disk(struct guest *guest, struct bulkhead_error *err)
+{
+	const struct bulkhead_call_disk_detach detach = {
+		.struct_size = sizeof(detach), .id = "data", .timeout_ms = &(uint64_t){DETACH_MS}};
+
+	return bulkhead_call_disk_detach(guest->vm, &detach, answered, guest, err);
+}
+
+static int start_vcpus(struct guest *guest, struct bulkhead_error *err)
+{
+	return bulkhead_call_vm_start(guest->vm, answered, guest, err);
+}
 
 static int look_at(struct guest *guest, struct bulkhead_error *err)
 {
@@ -113,10 +143,13 @@ static int shut_down(struct guest *guest, struct bulkhead_error *err)
 static const struct step {
 	const char *name;
 	int (*start)(struct guest *guest, struct bulkhead_error *err);
+	bool asks; /* the guest, which may not do it in time: then all is as it was */
 } steps[] = {
-	{"look at it", look_at}, {"limit its disk", limit_disk}, {"grow its disk", grow_disk},
-	{"pause", pause_guest}, {"resume", resume_guest},
-	{"shut down", shut_down}, /* the last one: it is what stopping begins with, too */
+	{"attach a disk", attach_disk, false}, {"limit its disk", limit_disk, false},
+	{"start", start_vcpus, false}, {"look at it", look_at, false},
+	{"grow its disk", grow_disk, false}, {"pause", pause_guest, false},
+	{"resume", resume_guest, false}, {"detach its disk", detach_disk, true},
+	{"shut down", shut_down, true}, /* the last one: it is what stopping begins with, too */
 };
 
 #define STEPS (sizeof(steps) / sizeof(*steps))
@@ -138,6 +171,15 @@ static void start_step(struct guest *guest)
 		give_up(guest, &err);
 }
 
+/* A guest that does not do its part, or that is to stop before it was started, is no failure of ours. */
+static bool may_be(const struct guest *guest, const struct bulkhead_error *error)
+{
+	if (!steps[guest->step].asks)
+		return false;
+	return error->kind == BULKHEAD_GUEST_TIMEOUT ||
+	       (error->kind == BULKHEAD_WRONG_STATE && guest->node->stopping);
+}
+
 /* The answer to a step: the next one. */
 static void answered(
 	struct bulkhead_vm *vm, const char *result, const struct bulkhead_error *error, void *user)
@@ -147,16 +189,16 @@ static void answered(
 
 	if (error && error->kind == BULKHEAD_CANCELLED)
 		return; /* the VM has ended: that is told by itself */
-	if (error && error->kind == BULKHEAD_GUEST_TIMEOUT && guest->step == STEPS - 1) {
-		say(guest, "does not shut down: pulling the plug");
-		bulkhead_vm_kill(vm, NULL);
-		return;
-	}
-	if (error) {
+	if (error && may_be(guest, error)) {
+		say(guest, "does not %s", steps[guest->step].name);
+	} else if (error) {
 		give_up(guest, error);
 		return;
 	}
-	if (guest->step == 0 && !bulkhead_json_text(result, "state", state, sizeof(state)))
+	if (error && guest->step == STEPS - 1)
+		bulkhead_vm_kill(vm, NULL); /* pull the plug */
+	if (steps[guest->step].start == look_at &&
+		!bulkhead_json_text(result, "state", state, sizeof(state)))
 		say(guest, "is %s", state);
 	if (guest->step + 1 == STEPS)
 		return;
@@ -225,12 +267,11 @@ static int spawn(struct guest *guest, struct bulkhead_error *err)
 		.log = log_line,
 	};
 
-	snprintf(disk, sizeof(disk), "%s/%s.img", node->folder, guest->name);
+	disk_path(guest, disk, sizeof(disk));
 	snprintf(text, sizeof(text),
 		"{\"name\": \"%s\", \"kernel\": \"%s\", \"cmdline\": \"%s\", "
-		"\"memory\": \"64M\", \"control\": \"%s/%s.sock\", "
-		"\"disk\": [{\"id\": \"data\", \"path\": \"%s\"}]}",
-		guest->name, node->kernel, node->cmdline, node->folder, guest->name, disk);
+		"\"memory\": \"64M\", \"paused\": true, \"control\": \"%s/%s.sock\"}",
+		guest->name, node->kernel, node->cmdline, node->folder, guest->name);
 	if (!make_disk(disk)) {
 		snprintf(err->message, sizeof(err->message), "cannot make '%.512s'", disk);
 		return -1;
