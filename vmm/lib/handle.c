@@ -108,10 +108,10 @@ void handle_destroy(struct bulkhead_vm *vm)
 int bulkhead_vm_connect(const char *path, const struct bulkhead_config *config,
 	struct bulkhead_vm **out, struct bulkhead_error *err)
 {
-	struct bulkhead_vm *vm;
+	struct bulkhead_vm *vm = NULL;
 	int ret = handle_create(PLACEMENT_CONNECTED, config, &vm, err);
 
-	if (ret < 0)
+	if (!vm)
 		return ret;
 	vm->path = path ? strdup(path) : NULL;
 	if (!vm->path)

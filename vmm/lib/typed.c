@@ -83,7 +83,7 @@ static int params_json(const struct typed_method *method, const void *params, js
 
 	for (const struct typed_param *p = method->params; p && p->name && ret == 0; p++) {
 		known = p->offset + p->size;
-		if (known <= size)
+		if (bytes && known <= size)
 			ret = add_param(object, method, p, bytes + p->offset, err);
 		else if (p->required)
 			ret = fail(err, BULKHEAD_BAD_REQUEST, EINVAL, "%s: %s is missing",
