@@ -444,7 +444,7 @@ int machine_attach_disk(struct machine *m, struct disk_options *options,
 {
 	struct machine_config *config = m->config;
 	struct disk_options *disk = &config->disks[config->disk_count];
-	struct virtio_pci *device;
+	struct virtio_pci *device = NULL;
 	int ret = refuse_state(m, err);
 
 	if (ret < 0)
@@ -474,7 +474,7 @@ int machine_attach_net(struct machine *m, struct net_options *options,
 {
 	struct machine_config *config = m->config;
 	struct net_options *net = &config->nets[config->net_count];
-	struct virtio_pci *device;
+	struct virtio_pci *device = NULL;
 	int ret = refuse_state(m, err);
 
 	if (ret < 0)
