@@ -45,8 +45,11 @@ class Agent:
             reader = sock.makefile("rb")
             if reader.readline() != b"CONNECT 1024\n":
                 continue
-            sock.sendall(b"OK 1024\n")
-            request = json.loads(reader.readline())
+            try:
+                sock.sendall(b"OK 1024\n")
+                request = json.loads(reader.readline())
+            except (OSError, ValueError):  # who asked has gone
+                continue
             self.asked.append(request)
             if self.answer is False:
                 sock.shutdown(socket.SHUT_RDWR)

@@ -18,6 +18,46 @@ static const struct schema doctor_schema[] = {
 	{.name = NULL},
 };
 
+static const struct schema top_schema[] = {
+	{.name = "interval",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct top_options, interval_ms),
+		.size = sizeof(unsigned),
+		.min = 100,
+		.max = 3600000,
+		.value = "1000",
+		.placeholder = "MS",
+		.help = "time from one table to the next"},
+	{.name = "count",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct top_options, count),
+		.size = sizeof(unsigned),
+		.min = 1,
+		.max = 1000000000,
+		.fallback = "no end",
+		.placeholder = "N",
+		.help = "end after so many tables"},
+	{.name = "batch",
+		.type = SCHEMA_BOOL,
+		.offset = offsetof(struct top_options, batch),
+		.value = "off",
+		.help = "print one table after the other, each as wide as it needs to be, also on a terminal"},
+	{.name = "once",
+		.type = SCHEMA_BOOL,
+		.offset = offsetof(struct top_options, once),
+		.value = "off",
+		.help = "print one table and end: --batch --count 1"},
+	{.name = "guest",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct top_options, guest_ms),
+		.size = sizeof(unsigned),
+		.max = 3600000,
+		.value = "5000",
+		.placeholder = "MS",
+		.help = "how often each guest's agent is asked for its memory pressure; 0: never"},
+	{.name = NULL},
+};
+
 static const struct schema no_options[] = {{.name = NULL}};
 
 const struct command commands[COMMAND_COUNT] = {
@@ -52,6 +92,17 @@ const struct command commands[COMMAND_COUNT] = {
 			.arguments = "SOCKET",
 			.notes = "Begins with the past events that the VM still keeps.",
 			.options = no_options,
+		},
+	[COMMAND_TOP] =
+		{
+			.name = "top",
+			.summary = "show a live table of VMs: CPU, memory, disk and network rates",
+			.arguments = "[SOCKET ...] [OPTIONS]",
+			.notes =
+				"Without a SOCKET all VMs of this host that can be found are shown. On a "
+				"terminal q ends it. Exit status: 0 it was ended, or has shown its tables, 1 none of "
+				"the SOCKETs was a VM's, 2 wrong usage.",
+			.options = top_schema,
 		},
 	[COMMAND_DOCTOR] =
 		{

@@ -20,7 +20,14 @@ enum cli_exit {
 	CLI_MOVED = 4,	 /* the guest, by live migration */
 };
 
-enum command_id { COMMAND_RUN, COMMAND_CTL, COMMAND_EVENTS, COMMAND_DOCTOR, COMMAND_COUNT };
+enum command_id {
+	COMMAND_RUN,
+	COMMAND_CTL,
+	COMMAND_EVENTS,
+	COMMAND_TOP,
+	COMMAND_DOCTOR,
+	COMMAND_COUNT
+};
 
 struct command {
 	const char *name;
@@ -31,6 +38,13 @@ struct command {
 };
 
 extern const struct command commands[COMMAND_COUNT];
+
+/* The options of `top`, by place in its table's target. */
+struct top_options {
+	bool batch, once;
+	unsigned interval_ms, guest_ms;
+	unsigned count; /* 0: no end */
+};
 
 /* The doctor's switches, by place in its table's target. */
 struct doctor_options {

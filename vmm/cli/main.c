@@ -10,6 +10,7 @@
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
 #include "vmm/cli/run.h"
+#include "vmm/cli/top.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ static int (*const entries[COMMAND_COUNT])(int argc, char *const *argv) = {
 	[COMMAND_RUN] = run_main,
 	[COMMAND_CTL] = ctl_main,
 	[COMMAND_EVENTS] = events_main,
+	[COMMAND_TOP] = top_main,
 	[COMMAND_DOCTOR] = doctor_main,
 };
 
