@@ -119,6 +119,30 @@ def _(env):
         check(client.call("cpu.resize", count=2) == {"count": 2}, "as many as there are")
 
 
+def job_of(client, number=None):
+    jobs = client.call("job.list", **({"job": number} if number else {}))["jobs"]
+    return jobs[-1] if jobs else None
+
+
+@test("a change is a job: it can be called back, and goes on when its client is killed")
+def _(env):
+    with VM(env, "--cpus", "1,max=2", "--memory", "64M,max=320M") as vm, vm.client() as client, vm.client() as other:
+        for method, params, has in (("cpu.resize", {"count": 2}, "it has 1 vCPU"), ("memory.resize", {"size": "192M"}, "it has 64")):
+            before = (job_of(other) or {"job": 0})["job"]
+            number = client.send(method, timeout_ms=60000, **params)
+            job = wait_for("the job", lambda: (job_of(other) or {"job": 0})["job"] > before and job_of(other))
+            check(job["method"] == method and job["state"] == "running", f"{job}")
+            other.call("job.cancel", job=job["job"])
+            refused("cancelled", f"cancelled; {has}", client.answer, number)
+            refused("wrong_state", "has ended", other.call, "job.cancel", job=job["job"])
+            gone = vm.client()
+            gone.send(method, timeout_ms=300, **params)  # at once: what was called back is over
+            job = wait_for("the job", lambda: job_of(other)["job"] > job["job"] and job_of(other))
+            gone.socket.close()
+            job = wait_for("its end", lambda: job_of(other, job["job"])["state"] != "running" and job_of(other, job["job"]))
+            check(job["state"] == "failed" and job["error"]["data"]["kind"] == "guest_timeout", f"{job}")
+
+
 def refuses_second(vm):
     try:
         vm.call("cpu.resize", count=1)  # as it is: what is under way is all that can stand against it

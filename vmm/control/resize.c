@@ -15,7 +15,7 @@
 struct resize {
 	struct resize *next;
 	struct control *control;
-	struct rpc_call *call;
+	struct job *job;
 	struct machine_resize machine;
 	struct guest_asker agent;
 	bool of_memory;
@@ -25,9 +25,6 @@ static void resize_free(struct resize *r)
 {
 	struct resize **at = &r->control->resizes;
 
-	/* As with waiters: no next line is served from within what changes the machine. */
-	if (r->call->peer)
-		r->call->peer->blocked = true;
 	while (*at != r)
 		at = &(*at)->next;
 	*at = r->next;
@@ -38,12 +35,12 @@ static void resize_free(struct resize *r)
 
 static void resize_fail(struct resize *r, const struct error *err)
 {
-	struct rpc_call *call = r->call;
+	struct job *job = r->job;
 	struct error named = *err;
 
-	error_prefix(&named, "%s", call->method->name);
+	error_prefix(&named, "%s", job->method->name);
 	resize_free(r);
-	rpc_fail(call, &named);
+	job_fail(job, &named);
 }
 
 /* `agent`: what it answered, or NULL. */
@@ -52,14 +49,14 @@ static void resize_reply(struct resize *r, const json_t *agent)
 	const struct machine_config *config = machine_config(r->control->machine);
 	json_t *result = r->of_memory ? json_pack("{s:I}", "size", (json_int_t)config->memory)
 				      : json_pack("{s:i}", "count", (int)config->cpus);
-	struct rpc_call *call = r->call;
+	struct job *job = r->job;
 
 	if (agent && result && r->of_memory)
 		json_object_set(result, "online_blocks", json_object_get(agent, "memory_blocks"));
 	else if (agent && result)
 		json_object_set(result, "online", json_object_get(agent, "cpus"));
 	resize_free(r);
-	rpc_reply(call, result);
+	job_done(job, result);
 }
 
 static void agent_answered(struct guest_asker *asker, json_t *result, const struct error *err)
@@ -72,7 +69,7 @@ static void guest_has_it(struct resize *r)
 {
 	json_t *params = r->of_memory ? json_pack("{s:b}", "movable", 1) : json_object();
 
-	ask_guest(r->control, &r->agent, r->call->method->name, "online", params, AGENT_MS);
+	ask_guest(r->control, &r->agent, r->job->method->name, "online", params, AGENT_MS);
 }
 
 static void machine_done(struct machine_resize *machine, const struct error *err)
@@ -85,12 +82,14 @@ static void machine_done(struct machine_resize *machine, const struct error *err
 		guest_has_it(r);
 }
 
-static void client_gone(struct rpc_call *call)
+static void cancel(struct job *job)
 {
-	struct error err;
+	struct resize *r = job->owner;
 
-	error_set(&err, ERROR_CANCELLED, "the client has gone");
-	resize_fail(call->user, &err);
+	if (r->agent.question)
+		resize_reply(r, NULL); /* the guest has it: all that is left is the agent's part */
+	else
+		machine_resize_cancel(r->control->machine, &r->machine);
 }
 
 static struct resize *resize_begin(struct rpc_call *call, bool of_memory)
@@ -100,14 +99,12 @@ static struct resize *resize_begin(struct rpc_call *call, bool of_memory)
 
 	BUG_ON(!r); /* a few dozen bytes */
 	r->control = control;
-	r->call = call;
 	r->of_memory = of_memory;
 	r->machine.done = machine_done;
 	r->agent.answered = agent_answered;
 	r->next = control->resizes;
 	control->resizes = r;
-	call->user = r;
-	call->cancel = client_gone;
+	r->job = job_open(call, cancel, r);
 	return r;
 }
 

@@ -235,6 +235,19 @@ int hotplug_change(struct hotplug *h, uint64_t in, uint64_t out, unsigned timeou
 	return 0;
 }
 
+void machine_resize_cancel(struct machine *m, const struct machine_resize *resize)
+{
+	struct hotplug *h = m->cpus.resize == resize ? &m->cpus : &m->plugged;
+
+	if (h->resize != resize)
+		return;
+	settle(h); /* it may just have been done */
+	if (h->resize != resize)
+		return;
+	withdraw(h);
+	fail(h, ERROR_CANCELLED, "cancelled");
+}
+
 void machine_resize_forget(struct machine *m, const struct machine_resize *resize)
 {
 	if (m->cpus.resize == resize)

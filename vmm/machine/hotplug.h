@@ -27,5 +27,10 @@ int machine_resize_cpus(struct machine *machine, unsigned count, unsigned timeou
 int machine_resize_memory(struct machine *machine, uint64_t size, unsigned timeout_ms,
 	struct machine_resize *resize, struct error *err);
 
+/*
+ * End it before its time, with the kind `cancelled`, as if its time were up. Nothing happens where it has ended.
+ */
+void machine_resize_cancel(struct machine *machine, const struct machine_resize *resize);
+
 /* Nobody wants to be told any more; what was asked of the guest stays asked. */
 void machine_resize_forget(struct machine *machine, const struct machine_resize *resize);
