@@ -71,6 +71,9 @@ static int open_failed(const struct blk_config *config, int errnum, bool block, 
 		in_use(config->path, err);
 		return error_hint(err, "or it is mounted, or part of another device, on this host");
 	}
+	if (errnum == EWOULDBLOCK)
+		return error_set(err, ERROR_NO_RESOURCE,
+			"'%s' is in use by another process, which has a lease on it", config->path);
 	error_errno(err, errnum, "cannot open '%s'", config->path);
 	if (!config->readonly && (errnum == EACCES || errnum == EROFS || errnum == EPERM))
 		return error_hint(err, "a disk that is only read can be given with 'readonly'");
@@ -102,6 +105,9 @@ static int open_file(struct blk_image *image, const struct blk_config *config, u
 	block = S_ISBLK(st->st_mode);
 	if (block && !config->readonly)
 		flags |= O_EXCL;
+	if (config->impatient)
+		flags |=
+			O_NONBLOCK; /* not for a lease either, nor for a pipe that is there by now */
 	do
 		image->fd = open(config->path, flags);
 	while (image->fd < 0 && errno == EBUSY && block && try_again(deadline_ns));
@@ -113,7 +119,13 @@ static int open_file(struct blk_image *image, const struct blk_config *config, u
 	if (image->block_device != block)
 		return error_set(
 			err, ERROR_IO, "'%s' was replaced while it was opened", config->path);
-	return check_type(config->path, st->st_mode, err);
+	ret = check_type(config->path, st->st_mode, err);
+	if (ret < 0 || !config->impatient)
+		return ret;
+	/* io_uring takes the flag for a wish that its requests fail rather than wait. */
+	if (fcntl(image->fd, F_SETFL, fcntl(image->fd, F_GETFL) & ~O_NONBLOCK) < 0)
+		return error_errno(err, errno, "cannot prepare '%s'", config->path);
+	return 0;
 }
 
 static int lock_file(struct blk_image *image, const struct blk_config *config, uint64_t deadline_ns,

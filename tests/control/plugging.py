@@ -4,6 +4,7 @@ Guests that answer are in tests/vm/plugging.py.
 """
 import fcntl
 import os
+import signal
 import time
 
 from harness import VM, RpcError, check, refused, test, type_and_read, wait_for
@@ -66,6 +67,21 @@ def _(env):
             refused("no_resource", "in use", client.call, "disk.attach", path=a)
             check(time.monotonic() - started < 60, "the main thread waited for a lock")
         check(ids(client) == ["data"] and vm.fds() == fds, f"left behind: {ids(client)}, {fds} to {vm.fds()} descriptors")
+
+
+@test("a file that another process holds by a lease is refused: the main thread waits for nobody")
+def _(env):
+    with VM(env, paused=True) as vm, vm.client() as client, open(image(vm, "a"), "r+b") as file:
+        before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel asks for it back; who waited would have it, later
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        for readonly in (False, True):
+            refused("no_resource", "lease", client.call, "disk.attach", path=file.name, readonly=readonly)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        signal.signal(signal.SIGIO, before)
+        check(client.call("disk.attach", path=file.name)["id"] == "disk0", "it is free again")
+        os.mkfifo(f"{vm.dir}/pipe")
+        for readonly in (False, True):
+            refused("bad_request", "a pipe", client.call, "disk.attach", path=f"{vm.dir}/pipe", readonly=readonly)
 
 
 @test("as many devices as there are slots, and one more is refused")

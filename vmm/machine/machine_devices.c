@@ -68,7 +68,7 @@ int machine_devices_make_disk(struct machine_devices *devices, struct disk_optio
 		.queues = disk->queues,
 		.readonly = disk->readonly,
 		.discard = disk->discard,
-		.impatient = devices->running,
+		.impatient = devices->made,
 		.iops = disk->iops,
 		.bps = disk->bps,
 	};
@@ -179,6 +179,7 @@ int machine_devices_create(struct machine_devices *devices, struct machine_confi
 		ret = add_all(devices, err);
 	if (ret < 0)
 		machine_devices_destroy(devices);
+	devices->made = ret == 0;
 	return ret;
 }
 
@@ -229,7 +230,6 @@ void machine_devices_set_vm(struct machine_devices *devices, struct vm *vm)
 		pci_function_reset(&devices->bridge);
 	for (unsigned i = 0; i < devices->count; i++)
 		virtio_pci_set_vm(devices->virtio[i], vm);
-	devices->running = vm;
 }
 
 bool machine_devices_were_driven(const struct machine_devices *devices)

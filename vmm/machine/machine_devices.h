@@ -19,7 +19,7 @@ struct machine_devices {
 	struct machine_config *config;
 	const struct guest_memory *memory;
 	struct loop *loop;
-	bool running;	    /* connected to a VM: the main thread may not be kept */
+	bool made;	    /* the machine is there: the main thread may not be kept */
 	unsigned resetting; /* devices whose reset is under way */
 	void (*reset_done)(void *owner);
 	void *owner;
