@@ -4,6 +4,7 @@ Guests that answer are in tests/vm/plugging.py.
 """
 import fcntl
 import os
+import resource
 import signal
 import time
 
@@ -93,6 +94,23 @@ def _(env):
         for i in range(27):
             client.call("disk.detach", id=f"disk{i}")
         check(ids(client) == ["data"], f"{ids(client)}")
+
+
+@test("what is attached leaves the descriptors that a reset needs")
+def _(env):
+    with VM(env, paused=True, limits=[(resource.RLIMIT_NOFILE, 60)]) as vm, vm.client() as client:
+        attached = 0
+        for i in range(27):
+            try:
+                client.call("disk.attach", path=image(vm, f"disk-{i}"))
+                attached += 1
+            except RpcError as error:
+                check(error.kind == "no_resource" and "RLIMIT_NOFILE" in error.message, error.message)
+        check(0 < attached < 27, f"{attached} disks")
+        client.call("vm.start")
+        for _ in range(2):
+            check(client.call("vm.reset") == {"state": "running"}, "vm.reset")
+        type_and_read(vm, b"on\n")
 
 
 @test("a guest that takes no disk: guest_timeout, and the disk is gone again")

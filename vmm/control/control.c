@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -60,6 +61,11 @@ static rlim_t descriptors_kept(struct machine *machine)
 		const struct virtio_device *dev = virtio_pci_device(devices->virtio[i]);
 
 		kept += 2 * ((rlim_t)dev->thread_count + dev->queue_count) + 1;
+		/* Once opened, these stay. */
+		for (unsigned t = 0; t < dev->thread_count; t++)
+			kept -= dev->threads[t].running ? 2 : 0;
+		for (unsigned q = 0; q < dev->queue_count; q++)
+			kept -= dev->queues[q].kick_fd >= 0;
 	}
 	return kept;
 }
@@ -68,6 +74,13 @@ bool control_may_keep(const struct control *control, int fd)
 {
 	/* The kernel gives the lowest number that is free: below this one, all are taken. */
 	return (rlim_t)fd + descriptors_kept(control->machine) < control->descriptors;
+}
+
+bool control_may_open(const struct control *control, unsigned count)
+{
+	_cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC); /* any will do */
+
+	return fd >= 0 && control_may_keep(control, fd + (int)count);
 }
 
 static void accept_ready(struct loop_poll *poll, uint32_t revents)

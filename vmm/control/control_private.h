@@ -103,6 +103,8 @@ struct control {
 
 /* False: the machine itself may need the descriptors that are left. */
 bool control_may_keep(const struct control *control, int fd);
+/* The same for `count` more that are not open yet. */
+bool control_may_open(const struct control *control, unsigned count);
 
 /* ---- connection.c ---- */
 

@@ -105,6 +105,16 @@ static struct machine_plug_request request_of(struct plug_task *task)
 	};
 }
 
+/* What a device opens, at once and when a driver sets it going: see descriptors_kept(). */
+static unsigned descriptors_of(const struct plug_task *task)
+{
+	const struct net_options *net = &task->params.net.net;
+
+	if (task->kind == PLUG_DISK)
+		return 4 * task->params.disk.disk.queues + 2;
+	return (net->vhost ? 10 : 7) * net->queues + 3;
+}
+
 static void attach(struct plug_task *task)
 {
 	const struct machine_plug_request request = request_of(task);
@@ -113,7 +123,10 @@ static void attach(struct plug_task *task)
 	struct error err;
 	int ret;
 
-	if (task->kind == PLUG_DISK)
+	if (!control_may_open(task->control, descriptors_of(task)))
+		ret = error_set(&err, ERROR_NO_RESOURCE,
+			"the descriptors that are left are for what the VM has (RLIMIT_NOFILE)");
+	else if (task->kind == PLUG_DISK)
 		ret = machine_attach_disk(machine, &task->params.disk.disk, &request, &plug, &err);
 	else if (task->params.net.net.fd >= 0) /* it would be a number of ours, not the client's */
 		ret = error_set(&err, ERROR_BAD_REQUEST,
