@@ -52,7 +52,8 @@ def _(env):
 def _(env):
     with VM(env, paused=True) as vm, vm.client() as client:
         a = image(vm, "a")
-        fds = wait_for("the machine", lambda: any("kvm-vcpu-stats" in t for t in vm.targets()) and vm.fds())
+        client.call("vm.info")  # it is let in, after all of the machine was made; who looked whether it listens may still be there
+        fds = vm.fds()
         with open(f"{vm.dir}/odd", "wb") as f:
             f.truncate(1000)
         for kind, words, params in (("not_found", "none", {"path": f"{vm.dir}/none"}), ("bad_request", "512|size", {"path": f"{vm.dir}/odd"}),
@@ -67,7 +68,7 @@ def _(env):
             started = time.monotonic()
             refused("no_resource", "in use", client.call, "disk.attach", path=a)
             check(time.monotonic() - started < 60, "the main thread waited for a lock")
-        check(ids(client) == ["data"] and vm.fds() == fds, f"left behind: {ids(client)}, {fds} to {vm.fds()} descriptors")
+        check(ids(client) == ["data"] and vm.fds() <= fds, f"left behind: {ids(client)}, {fds} to {vm.fds()} descriptors")
 
 
 @test("a file that another process holds by a lease is refused: the main thread waits for nobody")
