@@ -36,6 +36,10 @@ def prepare(made):
         subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=made, input=b"init\n", stdout=f, check=True)
     subprocess.run([f"{ROOT}/guest/debian/initrd", "6.1-cloud", f"{made}/initrd-work",
                     "--run", f"{HERE}/guest/run.sh", "--module", "?virtio_mmio"], check=True)
+    subprocess.run(["gcc", "-Os", "-static", "-Wall", "-o", f"{made}/uevents", f"{HERE}/guest/uevents.c"], check=True)
+    subprocess.run([f"{ROOT}/guest/debian/initrd", "6.1", f"{made}/initrd-plug", "--run", f"{HERE}/guest/plug.sh",
+                    "--add", f"{made}/uevents:/bin/uevents",
+                    "--add", f"{made}/release/guest/agent/bulkhead-agent:/bin/bulkhead-agent"], check=True)
     tools = [word for program in ("fio", "iperf3", "ping")
              for word in ("--add", f"{shutil.which(program)}:/bin/{program}")]
     subprocess.run([f"{ROOT}/guest/debian/disk", f"{made}/tools.img", "192M", *tools], check=True)

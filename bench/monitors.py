@@ -4,12 +4,13 @@ import os
 
 class Guest:
     """What every monitor is to run. Disks are (path, serial number, read-only); vsock is (CID, path of our bridge); control is the
-    path of the monitor's own socket."""
+    path of the monitor's own socket; slot: a disk is to be hot-plugged."""
 
-    def __init__(self, kernel, initrd=None, cmdline="", cpus=1, memory=512, disks=(), tap=None, paused=False, vsock=None, control=None):
+    def __init__(self, kernel, initrd=None, cmdline="", cpus=1, memory=512, disks=(), tap=None, paused=False, vsock=None, control=None,
+                 slot=False):
         self.kernel, self.initrd, self.cmdline = kernel, initrd, cmdline
         self.cpus, self.memory, self.disks, self.tap, self.paused = cpus, memory, disks, tap, paused
-        self.vsock, self.control = vsock, control
+        self.vsock, self.control, self.slot = vsock, control, slot
 
 
 class Bulkhead:
@@ -62,6 +63,8 @@ class Qemu:
                       f"file={path},if=none,id=d{n},format=raw,cache=none,aio=io_uring"
                       + (",readonly=on" if readonly else ""),
                       "-device", f"virtio-blk-{self.bus},drive=d{n},iothread=io{n},serial={serial}{self.options}"]
+        if guest.slot:
+            words += ["-device", "pcie-root-port,id=port0,chassis=1", "-object", "iothread,id=plugio"]
         if guest.tap:
             words += ["-netdev", f"tap,id=n0,ifname={guest.tap},script=no,downscript=no,vhost=off",
                       "-device", f"virtio-net-{self.bus},netdev=n0{self.options}"]

@@ -2,8 +2,9 @@
 
 A row: key, title, unit, which way is better.
 """
-SECTIONS = ["start", "control", "boot", "count", "paths", "block", "network", "db"]
+SECTIONS = ["start", "control", "boot", "count", "paths", "block", "network", "plug", "db"]
 LOCAL = ["start", "control"]  # those that any /dev/kvm is good for: no guest works in them
+TOGETHER = ["plug", "db"]  # those whose monitors run at the same time, without microvm
 COUNTING = ["count", "paths"]  # those that need the clock that counts instructions
 PEERS = ["qemu-microvm", "qemu-q35"]
 BARE = "bare"  # no monitor: the database's container on the host itself
@@ -49,6 +50,14 @@ ROWS = [
     ("tx_mbit", "network, guest to host", "Mbit/s", "more"),
     ("rx_mbit", "network, host to guest", "Mbit/s", "more"),
     ("ping_us", "ping round trip", "µs", "less"),
+] + [
+    ("plug_seen_ms", "disk attach, until the guest has it", "ms", "less"),
+    ("plug_attach_ms", "disk attach, until the host knows it", "ms", "less"),
+    ("plug_attach_exits", "disk attach: exits", "", "less"),
+    ("plug_detach_ms", "disk detach (ours: asks the agent who uses it)", "ms", "less"),
+    ("plug_detach_exits", "disk detach: exits", "", "less"),
+    ("plug_force_ms", "disk detach (ours: by force)", "ms", "less"),
+    ("plug_force_exits", "disk detach, by force: exits", "", "less"),
 ] + [row for key, title in FIO for row in (
     (f"path_{key}_kinsn", f"{title}: instructions for each", "thousand", "less"),
     (f"path_{key}_exits", f"{title}: exits for each", "", "less"),
@@ -86,7 +95,8 @@ RATIO_MARKS = [("count_6.1_minsn", "qemu-microvm", 0.6)] + [
     (key, peer, 1.0) for key, _, _, way in ROWS if way == "more" for peer in PEERS
 ] + [("ping_us", peer, 1.0) for peer in PEERS] + [
     (key, peer, 1.0) for key, _, _, _ in ROWS if key.startswith("path_") and key.endswith("_kinsn") for peer in PEERS
-] + [(key, "qemu-q35", 1.0) for key, _, _, way in ROWS if key.startswith("db_") and way == "less"]
+] + [(key, "qemu-q35", 1.0) for key, _, _, way in ROWS if key.startswith("db_") and way == "less"] + [
+    (f"plug_{key}_ms", "qemu-q35", 0.5) for key in ("seen", "attach", "detach", "force")]
 # These count on hardware only: in the rig an exit costs some twenty times what it does there, and a container has none.
 HARDWARE_MARKS = [(f"db_{name}_tps", BARE, 0.9) for name, _, _, _ in LOADS] + [
     (f"db_{name}_p99_ms", BARE, 1.1) for name, _, _, _ in LOADS]
@@ -98,8 +108,9 @@ def has(contestant, key):
         return contestant == "bulkhead"  # QEMU serves one client for each socket
     if contestant == BARE:
         return key == "db_sql_s" or key.startswith("db_") and key.endswith(("_tps", "_p99_ms"))
-    return contestant != "qemu-microvm" or not key.startswith("db_")
+    return contestant != "qemu-microvm" or not key.startswith(("db_", "plug_"))
 
 
 def contestants(section, names):
-    return [name for name in names if (name != "qemu-microvm" if section == "db" else name != BARE)]
+    left_out = {"db": ["qemu-microvm"], "plug": ["qemu-microvm", BARE]}.get(section, [BARE])
+    return [name for name in names if name not in left_out]

@@ -8,10 +8,11 @@ import time
 
 import control
 import database
+import plug
 from material import cache_folder
 from measure import Process, cpu_ns, exits, memory_beside_guest, system_calls
 from monitors import Bulkhead, Guest, QemuMicrovm, QemuQ35
-from rows import COUNTING, FLAVOURS, LOCAL, ROWS, SIZES, contestants
+from rows import COUNTING, FLAVOURS, LOCAL, ROWS, SIZES, TOGETHER, contestants
 from server import Bare
 
 
@@ -192,6 +193,9 @@ class Bench:
             self.add(monitors[0], key, value)
         self.database.measure(monitors)
 
+    def plug(self, monitors):
+        plug.measure(self, monitors)
+
     def attempt(self, measure, *arguments):
         """Guests under --icount are lost often enough (see tests/rig) that each is tried up to four times."""
         for _ in range(4 if self.counting else 1):
@@ -209,8 +213,8 @@ class Bench:
         for n in range(rounds):
             self.round = str(n + 1)
             monitors = [m for m in self.monitors if m.name in contestants(section, self.figures)]
-            for chosen in [monitors] if section == "db" else monitors:  # db takes all of them at once
-                name = "" if section == "db" else f": {chosen.name}"
+            for chosen in [monitors] if section in TOGETHER else monitors:
+                name = "" if section in TOGETHER else f": {chosen.name}"
                 print(f"{time.strftime('%T')} {section}, round {n + 1} of {rounds}{name}", flush=True)
                 self.failed |= not self.attempt(getattr(self, section), chosen)
                 save(self.figures, self.options.out)
