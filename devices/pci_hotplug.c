@@ -3,10 +3,13 @@
  * ACPI hot-plug of PCI slots (ACPI 6.4 §5.6.6, §6.3). See pci_hotplug.h for the registers.
  *
  * A request sets a slot's bit and raises the event device's interrupt. The guest's event method reads
- * both registers, which takes all bits at once, and notifies each slot: Device Check (1) or Ejection
+ * both registers, which takes all bits at once, and notifies each slot: Bus Check (0) or Ejection
  * Request (3). Its hot-plug code then scans the slot, or removes the device from its drivers, calls _EJ0 and, in
  * both cases, _OST with how it went. What a hostile guest writes here at will is only a claim: the machine
  * compares it with what it has asked (vmm/machine/plug.c).
+ *
+ * A Bus Check has the guest look at what is below the object notified, a Device Check (1) at its parent (§5.6.6, table 5.175):
+ * for that, Linux reads each empty slot's vendor twice, before it says how it went.
  */
 #include "devices/pci_hotplug.h"
 

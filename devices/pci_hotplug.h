@@ -23,7 +23,7 @@
 #define PCI_HOTPLUG_PORTS 16
 
 /* The event of an outcome, and its status where all went well (ACPI 6.4 §6.3.5). */
-#define PCI_HOTPLUG_CHECK     1
+#define PCI_HOTPLUG_CHECK     0 /* Bus Check, of the slot */
 #define PCI_HOTPLUG_EJECT     3
 #define PCI_HOTPLUG_STATUS_OK 0
 
