@@ -17,8 +17,9 @@ import time
 from measure import Process, exits
 from monitors import Guest
 
-CYCLES = 5  # of each round's two guests
-PAUSE = 0.3  # what a guest does after the end of a round trip is not in the next one
+CYCLES = 10  # of each round's two guests
+WARM_UP = 3  # of these that do not count: the emulator under the rig translates what it has not seen yet
+PAUSE = 0.2  # what a guest does after the end of a round trip is not in the next one
 ADDED, GONE, LISTENS = 1, 2, 3  # bytes of guest/uevents.c
 CID = 78
 
@@ -188,14 +189,15 @@ def cycle(bench, machine):
 
 
 def measure(bench, monitors):
-    """All of them at once; every second cycle the other way round. The first one of each guest does not count."""
+    """All of them at once; every second cycle the other way round."""
     number = bench.round
     with contextlib.ExitStack() as stack:
         machines = [(Ours if m.name == "bulkhead" else Qemu)(bench, m, stack) for m in monitors]
-        for machine in machines:
+        for machine in machines * WARM_UP:
             machine.attach()
             time.sleep(PAUSE)
             machine.detach(False)
+            time.sleep(PAUSE)
         for n in range(CYCLES):
             bench.round = f"{number}.{n + 1}"
             for machine in machines if n % 2 else machines[::-1]:
