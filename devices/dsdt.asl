@@ -153,8 +153,8 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "BLKHD ", "BULKHEAD", 1)
 			Method (PLUG, 0, Serialized)
 			{
 				/* Bus Check: look at this slot. On a Device Check Linux looks at all others too, 120 exits. */
-				TELL (UPSL, 0)
-				TELL (DNSL, 3)
+				TELL (UPSL, LAYOUT_PCI_CHECK)
+				TELL (DNSL, LAYOUT_PCI_EJECT)
 			}
 		}
 

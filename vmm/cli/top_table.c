@@ -22,7 +22,7 @@ static void put_word(char *text, const char *word)
 {
 	size_t n = 0;
 
-	for (; word[n] && n < CELL - 1; n++)
+	for (; n < CELL - 1 && word[n]; n++)
 		text[n] =
 			isalnum((unsigned char)word[n]) || strchr("._-/", word[n]) ? word[n] : '?';
 	text[n] = '\0';

@@ -47,6 +47,8 @@ _Static_assert(LAYOUT_EVENT_BUTTON == POWER_EVENT_BUTTON, "power button event");
 _Static_assert(
 	LAYOUT_EVENT_CPUS == POWER_EVENT_CPUS && HOTPLUG_SLOTS_PORTS == 16, "processor events");
 _Static_assert(LAYOUT_EVENT_VMGENID == POWER_EVENT_VMGENID, "generation id event");
+_Static_assert(
+	LAYOUT_PCI_CHECK == PCI_HOTPLUG_CHECK && LAYOUT_PCI_EJECT == PCI_HOTPLUG_EJECT, "notices");
 _Static_assert(LAYOUT_EVENT_PCI == POWER_EVENT_PCI, "PCI hot-plug event");
 _Static_assert(LAYOUT_PORT_PCI_HOTPLUG == PCI_HOTPLUG_BASE && PCI_HOTPLUG_PORTS == 16, "hot-plug");
 

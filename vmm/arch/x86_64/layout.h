@@ -70,7 +70,9 @@
 #define LAYOUT_PORT_CPUS	  0x620 /* 16 ports, devices/hotplug_slots.h */
 #define LAYOUT_EVENT_PCI	  0x4
 #define LAYOUT_PORT_PCI_HOTPLUG	  0x610 /* 16 ports */
-#define LAYOUT_RTC_CENTURY	  0x32	/* index of the century byte */
+#define LAYOUT_PCI_CHECK	  0 /* what the slots are notified with: Bus Check, Ejection Request */
+#define LAYOUT_PCI_EJECT	  3
+#define LAYOUT_RTC_CENTURY	  0x32 /* index of the century byte */
 
 /* Interrupt pins of the I/O APIC, all edge-triggered. */
 #define LAYOUT_GSI_COM1	 4
