@@ -20,9 +20,9 @@ struct column {
 
 static void put_word(char *text, const char *word)
 {
-	size_t n = 0;
+	size_t len = strnlen(word, CELL - 1), n = 0;
 
-	for (; n < CELL - 1 && word[n]; n++)
+	for (; n < len; n++)
 		text[n] =
 			isalnum((unsigned char)word[n]) || strchr("._-/", word[n]) ? word[n] : '?';
 	text[n] = '\0';
