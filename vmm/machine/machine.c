@@ -442,7 +442,7 @@ void machine_destroy(struct machine *m)
 	if (!m)
 		return;
 	if (m->powered) {
-		machine_pause(m); /* for good: what is still being drained lets none go */
+		m->pauses++; /* for good: what is still being drained lets none go */
 		vcpus_destroy(&m->vcpus);
 	}
 	/* The devices let go of the VM's interrupts and kicks while it still exists. */
