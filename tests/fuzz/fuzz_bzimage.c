@@ -27,7 +27,7 @@ static void prepare(void)
 	struct guest_memory_config config = {.pages = MEMORY_PAGES_OFF};
 	struct error err;
 
-	BUG_ON(arch_memory_layout(RAM_SIZE, &config, &err) < 0);
+	BUG_ON(arch_memory_layout(RAM_SIZE, RAM_SIZE, &config, &err) < 0);
 	BUG_ON(guest_memory_create(&config, &memory, &err) < 0);
 	kernel = memfd_create("kernel", MFD_CLOEXEC);
 	initrd = memfd_create("initrd", MFD_CLOEXEC);
