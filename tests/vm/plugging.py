@@ -240,7 +240,8 @@ def cycles(env, make, flavour):
     with Guest(make, env, flavour, "--disk", f"path={steady},id=steady") as guest:
         name = guest.disk_name("steady")
         guest.sh(f"setsid fio --name=load --filename=/dev/{name} --direct=1 --ioengine=libaio --rw=randrw --bs=4k --iodepth=4 --rate_iops=200 "
-                 "--time_based --runtime=3600 </dev/null >/tmp/load 2>&1 & true")
+                 "--time_based --runtime=3600 </dev/null >/tmp/load 2>&1 & sleep 3")  # what has no session of its own yet ends with the shell
+        wait_for("the load", lambda: guest.requests("steady") > 100, 60)
         before, started = None, guest.requests("steady")
         for cycle in range(CYCLES):
             address = guest.call("disk.attach", path=moving, id="moving")["address"]
