@@ -32,6 +32,13 @@ static bool attaches(const struct plug_task *task)
 	return task->kind == PLUG_DISK || task->kind == PLUG_NET;
 }
 
+/* The one that it is about, or NULL: there is none of that name. */
+static struct virtio_pci *device_of(const struct plug_task *task)
+{
+	return machine_devices_find(
+		machine_devices(task->control->machine), type_of(task), task->id);
+}
+
 unsigned plug_task_timeout(const struct plug_task *task)
 {
 	switch (task->kind) {
@@ -191,8 +198,7 @@ static void wait_for_users(struct plug_task *task)
 /* Nobody in the guest to ask. */
 static void ask_disk(struct plug_task *task)
 {
-	struct virtio_pci *vp = machine_devices_find(
-		machine_devices(task->control->machine), VIRTIO_ID_BLOCK, task->id);
+	struct virtio_pci *vp = device_of(task);
 
 	if (!vp || !blk_is_mounted(virtio_pci_device(vp))) {
 		detach(task);
@@ -235,8 +241,7 @@ static void agent_answered(struct guest_asker *asker, json_t *result, const stru
 static void look(struct plug_task *task)
 {
 	struct machine *machine = task->control->machine;
-	struct virtio_pci *vp =
-		machine_devices_find(machine_devices(machine), type_of(task), task->id);
+	struct virtio_pci *vp = device_of(task);
 
 	if (!vp || task->kind != UNPLUG_DISK || task->params.detach.force ||
 		machine_state(machine) != MACHINE_RUNNING || !virtio_pci_was_driven(vp)) {
@@ -265,7 +270,7 @@ void plug_task_start(struct plug_task *task)
 		return;
 	}
 	snprintf(task->id, sizeof(task->id), "%s", task->params.detach.id);
-	vp = machine_devices_find(machine_devices(task->control->machine), type_of(task), task->id);
+	vp = device_of(task);
 	if (vp)
 		task->slot = (int)virtio_pci_function(vp)->slot;
 	task->undo = options_of(task);
