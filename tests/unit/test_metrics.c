@@ -13,6 +13,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -254,12 +255,23 @@ START_TEST(what_is_not_known_has_no_series)
 	/* One vCPU of which nobody knows leaves the sum unknown. */
 	close(vcpus[5].sched_fd);
 	vcpus[5].sched_fd = -1;
-	vcpus[5].tid = 0;
+	vcpus[5].tid = INT_MAX; /* above what a kernel gives out */
 	machine.guest = (struct machine_guest){0};
 	ck_assert(!text_has("bulkhead_vcpu_steal_seconds_total"));
 	ck_assert(text_has("bulkhead_agent_state{state=\"unknown\"} 1\n"));
 	ck_assert(!text_has("bulkhead_agent_state_age_seconds"));
 	ck_assert(!text_has("bulkhead_guest_"));
+	end_machine();
+}
+END_TEST
+
+/* A VM that is asked right at its start, on a busy host. */
+START_TEST(a_vcpu_whose_thread_has_not_begun_has_run_nothing_and_hides_no_other)
+{
+	make_machine();
+	vcpus[5].tid = 0;
+	ck_assert(text_has("bulkhead_vcpu_cpu_seconds_total "));
+	ck_assert(text_has("bulkhead_vcpu_steal_seconds_total "));
 	end_machine();
 }
 END_TEST
@@ -273,5 +285,6 @@ int main(void)
 	tcase_add_test(tc,
 		of_many_devices_first_the_latencies_then_the_disks_then_the_networks_are_summed);
 	tcase_add_test(tc, what_is_not_known_has_no_series);
+	tcase_add_test(tc, a_vcpu_whose_thread_has_not_begun_has_run_nothing_and_hides_no_other);
 	return run_tests("metrics", tc, NULL);
 }

@@ -359,12 +359,11 @@ void vcpus_pause(struct vcpu_group *group)
 }
 
 /* Opened when it is first asked for: a VM that nobody asks pays nothing for it at its start. */
-static int sched_fd(struct vcpu *vcpu)
+static int sched_fd(struct vcpu *vcpu, int tid)
 {
-	int tid = atomic_load(&vcpu->tid);
 	char path[64];
 
-	if (vcpu->sched_fd < 0 && tid) {
+	if (vcpu->sched_fd < 0) {
 		snprintf(path, sizeof(path), "/proc/self/task/%d/schedstat", tid);
 		vcpu->sched_fd = open(path, O_RDONLY | O_CLOEXEC);
 	}
@@ -373,11 +372,14 @@ static int sched_fd(struct vcpu *vcpu)
 
 bool vcpu_add_times(struct vcpu *vcpu, struct vcpu_times *times)
 {
-	int fd = sched_fd(vcpu);
+	int tid = atomic_load(&vcpu->tid);
+	int fd = tid ? sched_fd(vcpu, tid) : -1;
 	unsigned long long ran, waited;
 	char text[96];
 	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, 0);
 
+	if (!tid)
+		return true; /* its thread has not begun: it ran nothing, and waited for nothing that counts */
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
