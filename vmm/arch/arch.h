@@ -13,6 +13,7 @@
 #include "vmm/base/error.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/state/state.h"
 
 #include <stdint.h>
 
@@ -49,6 +50,22 @@ int arch_vcpu_init(struct vcpu *vcpu, const struct arch_cpu_model *model, struct
 
 /* After that, of a vCPU that comes to a running guest: interrupts of the others must find it. */
 int arch_vcpu_announce(struct vcpu *vcpu, struct error *err);
+
+/*
+ * The state of a VM (vmm/state/state.h). Main thread, while no vCPU runs and no device raises an interrupt.
+ *
+ *   save   arch_platform_save(), then arch_vm_save(), then arch_vcpu_save() of each
+ *   load   into a new VM with as many vCPUs as arch_vcpus_saved() says, initialised and without an entry: arch_vm_load(), then
+ *          arch_vcpu_load() of each, then arch_platform_load(). Guest memory must be there: KVM writes some of it.
+ *
+ * Between save and load the guest's clocks have moved on by what the host's wall clock has. A VM in which a load failed must end.
+ */
+int arch_vm_save(struct vcpu_group *vcpus, struct state_writer *out, struct error *err);
+int arch_vm_load(struct vcpu_group *vcpus, struct state_reader *in, struct error *err);
+int arch_vcpu_save(struct vcpu *vcpu, struct state_writer *out, struct error *err);
+int arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, struct error *err);
+/* How many vCPUs there are in it, those included that the guest has let go of; 0: it is no state of this architecture. */
+unsigned arch_vcpus_saved(const struct state_reader *in);
 
 /* What to boot. Strings are not kept. */
 struct arch_boot_config {

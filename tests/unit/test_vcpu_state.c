@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state of vCPUs, interrupt controllers and clocks through this machine's own KVM: what was saved of one VM and loaded into
+ * another is saved of that again, and must be the same. Nothing of it runs; the state is made up.
+ */
+#include "tests/unit/runner.h"
+#include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/vcpu_state.h"
+#include "vmm/base/util.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+struct guest {
+	struct vm vm;
+	struct vcpu_group vcpus;
+	struct guest_memory memory;
+	struct arch_cpu_model *model;
+};
+
+static int kvm_fd = -1;
+static struct error err;
+static uint64_t seed = 88172645463325252;
+
+#define DO(call)    ck_assert_msg((call) >= 0, #call ": %s", err.text)
+#define IOCTL(call) ck_assert_msg((call) >= 0, #call ": %s", strerror(errno))
+
+static uint64_t any(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
+static void nothing_stops(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail)
+{
+	(void)owner;
+	ck_abort_msg(
+		"vCPU %u stopped: %d, %llu", vcpu->index, (int)why, (unsigned long long)detail);
+}
+
+static const struct vcpu_ops ops = {.stopped = nothing_stops};
+
+static void make(struct guest *g, unsigned cpus)
+{
+	const struct guest_memory_config layout = {
+		.region_count = 1, .regions[0] = {.size = MIB(2)}, .pages = MEMORY_PAGES_OFF};
+
+	DO(arch_cpu_model_create(kvm_fd, "host", cpus, &g->model, &err));
+	DO(vm_create(&g->vm, kvm_fd, &err));
+	DO(arch_vm_init(&g->vm, &err));
+	DO(guest_memory_create(&layout, &g->memory, &err));
+	DO(vm_map_memory(&g->vm, &g->memory, &err));
+	vcpu_group_init(&g->vcpus, &g->vm);
+	for (unsigned i = 0; i < cpus; i++) {
+		DO(vcpu_add(&g->vcpus, &ops, NULL, &err));
+		DO(arch_vcpu_init(g->vcpus.vcpus[i], g->model, &err));
+	}
+}
+
+static void end(struct guest *g)
+{
+	vcpus_destroy(&g->vcpus);
+	vm_destroy(&g->vm);
+	guest_memory_destroy(&g->memory);
+	arch_cpu_model_destroy(g->model);
+}
+
+/* ---- making up ---- */
+
+static void set_msr(struct vcpu *vcpu, uint32_t index, uint64_t value)
+{
+	ck_assert_msg(
+		vcpu_msr_write(vcpu, index, value), "MSR 0x%x of vCPU %u", index, vcpu->index);
+}
+
+static void disturb_registers(struct vcpu *vcpu)
+{
+	struct kvm_regs regs;
+	struct kvm_debugregs debug = {.dr6 = 0xffff0ff0, .dr7 = 0x400};
+
+	for (unsigned i = 0; i < sizeof(regs) / 8; i++)
+		((uint64_t *)&regs)[i] = any();
+	regs.rip &= 0x7fffffffffff;
+	regs.rflags = 2 | (any() & 0xcd5);
+	IOCTL(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	for (unsigned i = 0; i < 4; i++)
+		debug.db[i] = any() & 0x7fffffffffff;
+	IOCTL(ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &debug));
+}
+
+/* 64-bit mode with paging, of a guest that runs user code. */
+static void disturb_mode(struct vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+	struct kvm_segment code = {.base = 0,
+		.limit = 0xffffffff,
+		.selector = 0x10,
+		.type = 11,
+		.present = 1,
+		.s = 1,
+		.l = 1,
+		.g = 1};
+	struct kvm_segment data = {.limit = 0xffffffff,
+		.selector = 0x18,
+		.type = 3,
+		.present = 1,
+		.db = 1,
+		.s = 1,
+		.g = 1};
+
+	IOCTL(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs));
+	sregs.cs = code;
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.fs.base = any() & 0x7fffffffffff;
+	sregs.gs.base = any() & 0x7fffffffffff;
+	sregs.gdt = (struct kvm_dtable){.base = any() & 0x7fffffffffff, .limit = 0x7f};
+	sregs.idt = (struct kvm_dtable){.base = any() & 0x7fffffffffff, .limit = 0xfff};
+	sregs.cr2 = any();
+	sregs.cr3 = any() & 0x1ff000;
+	sregs.cr4 = 0x620;
+	sregs.cr0 = 0x80050033;
+	sregs.efer = 0xd01;
+	IOCTL(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs));
+}
+
+static void disturb_vectors(struct vcpu *vcpu)
+{
+	struct kvm_xsave xsave;
+	uint8_t *bytes = (uint8_t *)&xsave;
+
+	IOCTL(ioctl(vcpu->fd, KVM_GET_XSAVE, &xsave));
+	for (unsigned i = 32; i < 160; i++)
+		if (i % 16 < 10)
+			bytes[i] = (uint8_t)any();
+	for (unsigned i = 160; i < 416; i++)
+		bytes[i] = (uint8_t)any();
+	bytes[512] |= 3; /* x87 and SSE are in it */
+	IOCTL(ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave));
+}
+
+static void disturb_msrs(struct vcpu *vcpu)
+{
+	static const uint32_t addresses[] = {0x175, 0x176, 0xc0000082, 0xc0000083, 0xc0000102};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(addresses); i++)
+		set_msr(vcpu, addresses[i], any() & 0x7fffffffffff);
+	set_msr(vcpu, 0x174, any() & 0xffff);
+	set_msr(vcpu, 0xc0000081, any());
+	set_msr(vcpu, 0x277, 0x0007040600070401);
+	set_msr(vcpu, 0x200, 0x80000000 | 6);
+	set_msr(vcpu, 0x201, 0xf80000000 | 0x800);
+	set_msr(vcpu, 0x4b564d01, (0x10000 + vcpu->index * 64) | 1); /* its clock page */
+}
+
+/* Interrupts that wait and one that is in service; the timer is in TSC-deadline mode. */
+static void disturb_apic(struct vcpu *vcpu)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t on = 0x1ff, timer = 0x400ef, waiting = 0x80010000, serviced = 0x2;
+
+	IOCTL(ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic));
+	memcpy(lapic.regs + 0xf0, &on, 4);
+	memcpy(lapic.regs + 0x320, &timer, 4);
+	memcpy(lapic.regs + 0x220, &waiting, 4);
+	memcpy(lapic.regs + 0x130, &serviced, 4);
+	IOCTL(ioctl(vcpu->fd, KVM_SET_LAPIC, &lapic));
+	set_msr(vcpu, MSR_TSC_DEADLINE, UINT64_MAX / 2 + any() % 1000);
+}
+
+static void disturb_events(struct vcpu *vcpu)
+{
+	static const uint32_t states[] = {
+		KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_HALTED, KVM_MP_STATE_UNINITIALIZED};
+	struct kvm_mp_state mp = {.mp_state = states[vcpu->index % 3]};
+	struct kvm_vcpu_events events;
+
+	IOCTL(ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events));
+	if (vcpu->index % 3 == 0) {
+		events.interrupt.injected = 1;
+		events.interrupt.nr = 0x51;
+		events.nmi.pending = 1;
+		events.nmi.masked = 1;
+	}
+	IOCTL(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events));
+	IOCTL(ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp));
+	vcpu_set_out(vcpu, vcpu->index % 5 == 4);
+}
+
+static void disturb_chips(struct guest *g)
+{
+	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
+
+	IOCTL(ioctl(g->vm.fd, KVM_GET_IRQCHIP, &chip));
+	for (unsigned pin = 0; pin < VM_IOAPIC_PINS; pin++)
+		chip.chip.ioapic.redirtbl[pin].bits = 0x10030 + pin; /* masked */
+	chip.chip.ioapic.ioregsel = 0x17;
+	chip.chip.ioapic.irr = 1u << 4 | 1u << 9; /* edges that wait for their pins to be opened */
+	IOCTL(ioctl(g->vm.fd, KVM_SET_IRQCHIP, &chip));
+	chip = (struct kvm_irqchip){.chip_id = KVM_IRQCHIP_PIC_MASTER};
+	IOCTL(ioctl(g->vm.fd, KVM_GET_IRQCHIP, &chip));
+	chip.chip.pic.imr = 0xff;
+	IOCTL(ioctl(g->vm.fd, KVM_SET_IRQCHIP, &chip));
+}
+
+static void disturb(struct guest *g)
+{
+	disturb_chips(g);
+	for (unsigned i = 0; i < g->vcpus.count; i++) {
+		struct vcpu *vcpu = g->vcpus.vcpus[i];
+
+		disturb_mode(vcpu);
+		disturb_registers(vcpu);
+		disturb_vectors(vcpu);
+		disturb_msrs(vcpu);
+		disturb_apic(vcpu);
+		disturb_events(vcpu);
+	}
+}
+
+/* ---- saving and loading ---- */
+
+static void save(struct guest *g, struct state_writer *out)
+{
+	state_begin(out);
+	DO(arch_vm_save(&g->vcpus, out, &err));
+	for (unsigned i = 0; i < g->vcpus.count; i++)
+		DO(arch_vcpu_save(g->vcpus.vcpus[i], out, &err));
+	DO(state_finish(out, &err));
+}
+
+static void load(struct guest *g, const struct state_writer *saved)
+{
+	struct state_reader in;
+
+	DO(state_open(&in, saved->bytes, saved->size, &err));
+	ck_assert_uint_eq(arch_vcpus_saved(&in), g->vcpus.count);
+	DO(arch_vm_load(&g->vcpus, &in, &err));
+	for (unsigned i = 0; i < g->vcpus.count; i++)
+		DO(arch_vcpu_load(g->vcpus.vcpus[i], &in, &err));
+	DO(state_all_taken(&in, &err));
+	state_close(&in);
+}
+
+/* Where two sections differ, for the one who must mend it. */
+static void check_section(const struct state_section *a, const struct state_section *b)
+{
+	uint32_t at = 0;
+
+	ck_assert_uint_eq(a->size, b->size);
+	while (at < a->size && a->body[at] == b->body[at])
+		at++;
+	ck_assert_msg(at == a->size, "%s '%s' differs at byte %u of %u, behind \"%.40s\"", a->name,
+		a->instance, at, a->size, (const char *)a->body + (at > 40 ? at - 40 : 0));
+}
+
+/* All but the clock, which has moved on. */
+static void check_equal(const struct state_writer *a, const struct state_writer *b)
+{
+	struct state_reader first, second;
+
+	DO(state_open(&first, a->bytes, a->size, &err));
+	DO(state_open(&second, b->bytes, b->size, &err));
+	ck_assert_uint_eq(first.count, second.count);
+	for (unsigned i = 0; i < first.count; i++) {
+		ck_assert_str_eq(first.sections[i].name, second.sections[i].name);
+		if (strcmp(first.sections[i].name, "clock") != 0)
+			check_section(&first.sections[i], &second.sections[i]);
+	}
+	state_close(&first);
+	state_close(&second);
+}
+
+static void survives(unsigned cpus)
+{
+	struct guest from, to;
+	struct state_writer first, second;
+
+	make(&from, cpus);
+	disturb(&from);
+	save(&from, &first);
+	end(&from);
+	make(&to, cpus);
+	load(&to, &first);
+	save(&to, &second);
+	check_equal(&first, &second);
+	for (unsigned i = 0; i < cpus; i++)
+		ck_assert_uint_eq(atomic_load(&to.vcpus.vcpus[i]->out), i % 5 == 4);
+	end(&to);
+	state_release(&first);
+	state_release(&second);
+}
+
+START_TEST(a_vcpu_is_the_same_after_a_save_and_a_load)
+{
+	for (unsigned i = 0; i < 20; i++)
+		survives(3);
+}
+END_TEST
+
+START_TEST(sixty_four_vcpus_are)
+{
+	survives(VCPUS_MAX);
+}
+END_TEST
+
+/* ---- clocks ---- */
+
+struct clocks {
+	uint64_t before, after; /* the host's wall clock */
+	uint64_t kvmclock, tsc;
+};
+
+static uint64_t wall_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static struct clocks look(struct guest *g, unsigned cpu)
+{
+	struct clocks c;
+	struct kvm_clock_data clock = {0};
+
+	c.before = wall_clock();
+	IOCTL(ioctl(g->vm.fd, KVM_GET_CLOCK, &clock));
+	ck_assert(vcpu_msr_read(g->vcpus.vcpus[cpu], MSR_TSC, &c.tsc));
+	c.after = wall_clock();
+	c.kvmclock = clock.clock;
+	return c;
+}
+
+#define RIGHT_NS 10000000 /* what we promise */
+
+static void check_passed(
+	uint64_t ns, const struct clocks *then, const struct clocks *now, const char *what)
+{
+	uint64_t least = now->before - then->after, most = now->after - then->before;
+
+	ck_assert_msg(ns + RIGHT_NS >= least && ns <= most + RIGHT_NS,
+		"%s moved on by %llu ns, and the host's wall clock by %llu to %llu", what,
+		(unsigned long long)ns, (unsigned long long)least, (unsigned long long)most);
+}
+
+START_TEST(the_clocks_have_moved_on_by_as_much_as_the_hosts)
+{
+	const struct timespec nap = {.tv_nsec = 300000000};
+	struct guest from, to;
+	struct state_writer saved;
+	struct clocks then, now;
+	uint64_t khz;
+
+	make(&from, 3);
+	for (unsigned i = 0; i < 3; i++) /* a guest that was up for a while */
+		set_msr(from.vcpus.vcpus[i], MSR_TSC, 1ull << 50);
+	then = look(&from, 0);
+	save(&from, &saved);
+	khz = (uint64_t)ioctl(from.vcpus.vcpus[0]->fd, KVM_GET_TSC_KHZ, 0);
+	end(&from);
+	nanosleep(&nap, NULL);
+	make(&to, 3);
+	load(&to, &saved);
+	for (unsigned i = 0; i < 3; i++) {
+		now = look(&to, i);
+		check_passed(now.kvmclock - then.kvmclock, &then, &now, "kvmclock");
+		check_passed((now.tsc - then.tsc) * 1000000 / khz, &then, &now, "the TSC");
+	}
+	end(&to);
+	state_release(&saved);
+}
+END_TEST
+
+static bool offset_of(const struct vcpu *vcpu, uint64_t *offset)
+{
+	struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (uint64_t)(uintptr_t)offset};
+
+	return ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr) == 0;
+}
+
+START_TEST(the_vcpus_clocks_are_as_far_apart_as_they_were)
+{
+	uint64_t ahead[4] = {0}, offset, first;
+	struct state_writer saved;
+	struct guest from, to;
+
+	make(&from, 4);
+	set_msr(from.vcpus.vcpus[2], MSR_TSC, 1ull << 55); /* the guest set one of them */
+	ck_assert(vcpu_msr_read(from.vcpus.vcpus[2], MSR_TSC, &offset));
+	if (offset < 1ull << 55 || !offset_of(from.vcpus.vcpus[0], &first)) {
+		puts("skip the_vcpus_clocks_are_as_far_apart_as_they_were # this KVM does not set TSCs");
+		end(&from);
+		return;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert(offset_of(from.vcpus.vcpus[i], &offset));
+		ahead[i] = offset - first;
+	}
+	ck_assert_uint_ne(ahead[2], 0);
+	save(&from, &saved);
+	end(&from);
+	make(&to, 4);
+	load(&to, &saved);
+	ck_assert(offset_of(to.vcpus.vcpus[0], &first));
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert(offset_of(to.vcpus.vcpus[i], &offset));
+		ck_assert_uint_eq(offset - first, ahead[i]);
+	}
+	end(&to);
+	state_release(&saved);
+}
+END_TEST
+
+/* ---- what another host cannot take ---- */
+
+static struct vcpu_state *state_of(const struct state_writer *saved)
+{
+	struct vcpu_state *state = calloc(1, sizeof(*state));
+	struct state_reader in;
+
+	DO(state_open(&in, saved->bytes, saved->size, &err));
+	DO(state_load(&in, &vcpu_state_table, "0", state, &err));
+	state_close(&in);
+	return state;
+}
+
+static int load_vcpu(struct guest *g, const struct vcpu_state *state)
+{
+	struct state_writer out;
+	struct state_reader in;
+	int ret;
+
+	state_begin(&out);
+	state_save(&out, &vcpu_state_table, "0", state);
+	DO(state_finish(&out, &err));
+	DO(state_open(&in, out.bytes, out.size, &err));
+	ret = arch_vcpu_load(g->vcpus.vcpus[0], &in, &err);
+	state_close(&in);
+	state_release(&out);
+	return ret;
+}
+
+static void put_msr(struct vcpu_state *state, uint32_t index, uint64_t value)
+{
+	uint32_t i = 0;
+
+	while (i < state->msr_count && state->msrs[i].index != index)
+		i++;
+	if (i == state->msr_count)
+		state->msr_count++;
+	state->msrs[i] = (struct kvm_msr_entry){.index = index, .data = value};
+}
+
+static void refused(struct guest *g, struct vcpu_state *state, const char *words)
+{
+	ck_assert_int_lt(load_vcpu(g, state), 0);
+	ck_assert_int_eq(err.kind, ERROR_INCOMPATIBLE);
+	ck_assert_msg(strstr(err.text, words), "'%s' is not in: %s", words, err.text);
+}
+
+START_TEST(a_register_that_this_kvm_does_not_take_is_named)
+{
+	struct guest g;
+	struct state_writer saved;
+	struct vcpu_state *state, *good;
+
+	make(&g, 1);
+	save(&g, &saved);
+	good = state_of(&saved);
+	state = malloc(sizeof(*state));
+
+	*state = *good;
+	put_msr(state, 0x123456, 0); /* nothing was in it */
+	ck_assert_msg(load_vcpu(&g, state) == 0, "%s", err.text);
+	put_msr(state, 0x123456, 5);
+	refused(&g, state, "MSR 0x123456, 0x5");
+
+	*state = *good;
+	put_msr(state, 0x10a, UINT64_MAX);
+	refused(&g, state, "immune");
+
+	*state = *good;
+	state->sregs.cr4 = UINT64_MAX;
+	refused(&g, state, "special registers of vCPU 0");
+
+	*state = *good;
+	state->xsave_size = VCPU_XSAVE_ROOM;
+	state->xsave[VCPU_XSAVE_ROOM - 1] = 1;
+	refused(&g, state, "vector registers of vCPU 0");
+
+	ck_assert_msg(load_vcpu(&g, good) == 0, "%s", err.text);
+	free(state);
+	free(good);
+	state_release(&saved);
+	end(&g);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("vcpu_state");
+
+	kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm_fd < 0) {
+		printf("skip: no /dev/kvm here: %s\n", strerror(errno));
+		return 77;
+	}
+	tcase_set_timeout(tc, 50);
+	tcase_add_test(tc, a_vcpu_is_the_same_after_a_save_and_a_load);
+	tcase_add_test(tc, sixty_four_vcpus_are);
+	tcase_add_test(tc, the_clocks_have_moved_on_by_as_much_as_the_hosts);
+	tcase_add_test(tc, the_vcpus_clocks_are_as_far_apart_as_they_were);
+	tcase_add_test(tc, a_register_that_this_kvm_does_not_take_is_named);
+	return run_tests("vcpu_state", tc, NULL);
+}
