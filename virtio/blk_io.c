@@ -19,6 +19,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/memory/dirty.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -50,6 +51,14 @@ static void advance(struct blk_request *req, uint64_t n)
 		if (!segment->iov_len)
 			req->at++;
 	}
+}
+
+/* What was read is in guest RAM, and of a read that failed some part may be; whatever becomes of the request. */
+static void mark_read(struct blk_request *req, int32_t res)
+{
+	if (req->kind == BLK_READ)
+		guest_memory_mark_segments(req->queue->blk->dev.memory, &req->segments[req->at],
+			(unsigned)req->count - req->at, res < 0 ? req->left : (uint64_t)res);
 }
 
 /* Copy `len` bytes between the bounce buffer and what is left of the guest's segments. */
@@ -141,8 +150,10 @@ static void rw_done(struct blk_request *req, int32_t res)
 		fail(req, req->kind == BLK_READ ? "a read" : "a write", -res);
 		return;
 	}
-	if (req->bounce && req->kind == BLK_READ)
+	if (req->bounce && req->kind == BLK_READ) {
 		copy_bounce(req, (uint64_t)res, true);
+		mark_read(req, res);
+	}
 	advance(req, (uint64_t)res);
 	if (req->left)
 		blk_io_submit(req);
@@ -265,6 +276,8 @@ void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags)
 
 	(void)flags;
 	bq->in_flight--;
+	if (!req->bounce)
+		mark_read(req, res);
 	if (device_queue_usable(bq->dq)) {
 		step_done(req, res);
 		return;

@@ -20,6 +20,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/memory/dirty.h"
 
 static void count(struct blk_queue *bq, enum blk_counter which, uint64_t n)
 {
@@ -92,6 +93,7 @@ void blk_request_finish(struct blk_request *req, uint8_t status)
 
 	count_finished(req, status);
 	__atomic_store_n(req->status, status, __ATOMIC_RELAXED);
+	guest_memory_mark(bq->blk->dev.memory, req->status, sizeof(status));
 	virtqueue_push(&bq->dq->ring, req->head, req->written);
 	loop_defer(bq->dq->loop, &bq->round_end);
 	blk_request_release(req);

@@ -19,6 +19,7 @@
 #include "virtio/net_private.h"
 
 #include "vmm/base/log.h"
+#include "vmm/memory/dirty.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -111,11 +112,13 @@ static void forget_chains(struct net_pair *pair)
 }
 
 /* All chains taken, as one that can be read or written by offset. */
-static struct descriptor_chain view(const struct net_rx *rx, bool readable)
+static struct descriptor_chain view(const struct net_pair *pair, bool readable)
 {
+	const struct net_rx *rx = &pair->rx;
 	uint16_t count = (uint16_t)(rx->segment_end - rx->segment_first);
 
 	return (struct descriptor_chain){
+		.memory = pair->net->device.memory,
 		.segments = (struct iovec *)(uintptr_t)&rx->segments[rx->segment_first],
 		.readable = readable ? count : 0,
 		.writable = readable ? 0 : count,
@@ -145,7 +148,7 @@ static bool segmentation_accepted(uint64_t offloads, uint8_t gso_type)
 static bool finish_header(struct net_pair *pair, uint16_t num_buffers)
 {
 	uint64_t offloads = atomic_load_explicit(&pair->net->guest_offloads, memory_order_relaxed);
-	struct descriptor_chain out = view(&pair->rx, false), in = view(&pair->rx, true);
+	struct descriptor_chain out = view(pair, false), in = view(pair, true);
 	struct virtio_net_hdr_v1 header;
 
 	chain_read(&in, 0, &header, sizeof(header));
@@ -212,7 +215,7 @@ static enum outcome deliver_held(struct net_pair *pair)
 		drop(rx);
 		return PACKET;
 	}
-	out = view(rx, false);
+	out = view(pair, false);
 	chain_write(&out, rx->held_placed, rx->overflow, len - rx->held_placed);
 	rx->held = 0;
 	deliver(pair, len);
@@ -252,6 +255,8 @@ static enum outcome receive(struct net_pair *pair)
 	n = readv(pair->fd, &rx->segments[rx->segment_first], (int)count);
 	if (n <= 0)
 		return n ? read_failed(pair, errno) : DRAINED;
+	guest_memory_mark_segments(
+		pair->net->device.memory, &rx->segments[rx->segment_first], count, (uint64_t)n);
 	/* Longer than we ever offered: cut off by the host (an interface with a raised gso_max_size). */
 	if (n < NET_HEADER || n >= NET_PACKET_MAX || (n > (ssize_t)rx->room && !mergeable(pair))) {
 		drop(rx);

@@ -6,12 +6,15 @@
  * announces; the used index is stored with release after the entries it announces; and deciding
  * whether to interrupt, or going to sleep after asking for kicks, needs a full barrier between our
  * store and the load of what the driver stored, because the driver does the same the other way round.
+ *
+ * What is stored is marked as dirty behind the store, see vmm/memory/dirty.h.
  */
 #include "virtio/virtqueue.h"
 
 #include "vmm/base/log.h"
 #include "vmm/base/probe.h"
 #include "vmm/base/util.h"
+#include "vmm/memory/dirty.h"
 
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -161,6 +164,7 @@ int virtqueue_pop(struct virtqueue *q, struct descriptor_chain *chain)
 	head = load(&q->avail->ring[q->next_avail & (q->size - 1)]);
 	if (head >= q->size)
 		return broken(q, "a chain's head is out of range");
+	chain->memory = q->memory;
 	chain->head = head;
 	chain->readable = chain->writable = 0;
 	chain->readable_len = chain->writable_len = 0;
@@ -184,6 +188,7 @@ void virtqueue_fill(struct virtqueue *q, uint16_t at, uint16_t head, uint32_t wr
 
 	store(&elem->id, (uint32_t)head);
 	store(&elem->len, written);
+	guest_memory_mark(q->memory, elem, sizeof(*elem));
 	PROBE(virtqueue__complete, q->owner, q->index, head, written);
 }
 
@@ -191,6 +196,7 @@ void virtqueue_publish(struct virtqueue *q, uint16_t count)
 {
 	q->next_used = (uint16_t)(q->next_used + count);
 	store_release(&q->used->idx, q->next_used);
+	guest_memory_mark(q->memory, &q->used->idx, sizeof(q->used->idx));
 }
 
 void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written)
@@ -215,21 +221,29 @@ bool virtqueue_needs_interrupt(struct virtqueue *q)
 	return (uint16_t)(q->next_used - event - 1) < (uint16_t)(q->next_used - before);
 }
 
+static void set_used_flags(struct virtqueue *q, uint16_t flags)
+{
+	store(&q->used->flags, flags);
+	guest_memory_mark(q->memory, &q->used->flags, sizeof(flags));
+}
+
 void virtqueue_disable_kicks(struct virtqueue *q)
 {
 	/* With event_idx the stale avail_event already keeps the driver silent for 2^16 chains. */
 	if (!q->event_idx && !q->fault)
-		store(&q->used->flags, (uint16_t)VRING_USED_F_NO_NOTIFY);
+		set_used_flags(q, VRING_USED_F_NO_NOTIFY);
 }
 
 bool virtqueue_enable_kicks(struct virtqueue *q)
 {
 	if (q->fault)
 		return false;
-	if (q->event_idx)
+	if (q->event_idx) {
 		store(avail_event(q), q->next_avail);
-	else
-		store(&q->used->flags, (uint16_t)0);
+		guest_memory_mark(q->memory, avail_event(q), sizeof(uint16_t));
+	} else {
+		set_used_flags(q, 0);
+	}
 	atomic_thread_fence(memory_order_seq_cst);
 	return load_acquire(&q->avail->idx) != q->next_avail;
 }
@@ -240,8 +254,8 @@ bool virtqueue_has_chains(const struct virtqueue *q)
 }
 
 /* Copy between `data` and `count` segments, from byte `offset` of the segments on. */
-static size_t copy_segments(const struct iovec *segments, unsigned count, size_t offset,
-	uint8_t *data, size_t len, bool to_guest)
+static size_t copy_segments(const struct guest_memory *memory, const struct iovec *segments,
+	unsigned count, size_t offset, uint8_t *data, size_t len, bool to_guest)
 {
 	size_t done = 0;
 
@@ -254,10 +268,12 @@ static size_t copy_segments(const struct iovec *segments, unsigned count, size_t
 			continue;
 		}
 		here = min_u64(here - offset, len - done);
-		if (to_guest)
+		if (to_guest) {
 			memcpy(base + offset, data + done, here);
-		else
+			guest_memory_mark(memory, base + offset, here);
+		} else {
 			memcpy(data + done, base + offset, here);
+		}
 		done += here;
 		offset = 0;
 	}
@@ -266,12 +282,13 @@ static size_t copy_segments(const struct iovec *segments, unsigned count, size_t
 
 size_t chain_read(const struct descriptor_chain *chain, size_t offset, void *data, size_t len)
 {
-	return copy_segments(chain->segments, chain->readable, offset, data, len, false);
+	return copy_segments(chain->memory, chain->segments, chain->readable, offset,
+		(uint8_t *)data, len, false);
 }
 
 size_t chain_write(
 	const struct descriptor_chain *chain, size_t offset, const void *data, size_t len)
 {
-	return copy_segments(chain->segments + chain->readable, chain->writable, offset,
-		(uint8_t *)(uintptr_t)data, len, true);
+	return copy_segments(chain->memory, chain->segments + chain->readable, chain->writable,
+		offset, (uint8_t *)(uintptr_t)data, len, true);
 }

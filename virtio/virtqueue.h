@@ -50,6 +50,7 @@ struct virtqueue {
 struct descriptor_chain {
 	struct iovec *segments;
 	uint16_t capacity;
+	const struct guest_memory *memory;
 	uint16_t head;	   /* names the chain towards the driver */
 	uint16_t readable; /* segments[0 .. readable) */
 	uint16_t writable; /* segments[readable .. readable + writable) */

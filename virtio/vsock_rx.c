@@ -10,6 +10,8 @@
  */
 #include "virtio/vsock_private.h"
 
+#include "vmm/memory/dirty.h"
+
 #include <errno.h>
 #include <sys/uio.h>
 
@@ -207,6 +209,7 @@ static bool send_data(struct vsock_stream *s)
 	uint32_t limit = (uint32_t)min_u64(vsock_rx_credit(s), VSOCK_TURN_BYTES);
 	struct vsock *v = s->vsock;
 	struct batch batch;
+	int count;
 	ssize_t n;
 
 	collect(v, &batch, limit);
@@ -216,10 +219,13 @@ static bool send_data(struct vsock_stream *s)
 		v->rx_starved = true;
 		return false;
 	}
+	count = layout(v, &batch, limit);
 	do
-		n = readv(s->fd, v->io_segments, layout(v, &batch, limit));
+		n = readv(s->fd, v->io_segments, count);
 	while (n < 0 && errno == EINTR);
 	if (n > 0) {
+		guest_memory_mark_segments(
+			v->device.memory, v->io_segments, (unsigned)count, (uint64_t)n);
 		deliver(s, &batch, (size_t)n);
 		vsock_stream_unready(s); /* to the end of the row */
 		vsock_stream_settle(s);

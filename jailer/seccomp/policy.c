@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/membarrier.h>
 #include <linux/sockios.h>
 #include <linux/vhost.h>
 #include <sys/ioctl.h>
@@ -115,6 +116,12 @@ const struct policy_rule policy_rules[] = {
 	{"ioctl", POLICY_MAIN, IOCTL(TUNSETVNETLE), "packet header's byte order"},
 	{"ioctl", POLICY_MAIN, IOCTL(BLKSSZGET), "a volume's block size"},
 	{"ioctl", POLICY_MAIN, IOCTL(BLKPBSZGET), "a volume's block size"},
+
+	/* Dirty tracking. */
+	{"membarrier", POLICY_MAIN, ONLY(1, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED),
+		"following what devices write"},
+	{"membarrier", POLICY_MAIN, ONLY(1, MEMBARRIER_CMD_PRIVATE_EXPEDITED),
+		"following what devices write"},
 
 	/* The main thread only. */
 	{"getrusage", POLICY_MAIN, ANY, "page faults, for the metrics"},

@@ -107,8 +107,10 @@ static void setup_queue(struct driver *d, unsigned index, uint16_t size)
 		.size = size,
 		.desc = driver_alloc(d, 16u * size, 16),
 		.driver = driver_alloc(d, 6 + 2u * size, 2),
-		.device = driver_alloc(d, 6 + 8u * size, 4),
+		/* On pages that the driver does not write; aligned as loosely as it may be. */
+		.device = driver_alloc(d, 4 + 6 + 8u * size, 4096) + 4,
 	};
+	driver_alloc(d, 0, 4096);
 	q->desc = driver_host(d, q->registers.desc, 16u * size);
 	q->avail = driver_host(d, q->registers.driver, 6 + 2u * size);
 	q->used = driver_host(d, q->registers.device, 6 + 8u * size);

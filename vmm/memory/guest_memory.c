@@ -7,6 +7,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/memory/dirty.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -205,6 +206,7 @@ void guest_memory_destroy(struct guest_memory *memory)
 {
 	if (memory->mapping)
 		munmap(memory->mapping, memory->mapping_size);
+	guest_memory_forget_marks(memory);
 	if (memory->area.mapping)
 		munmap(memory->area.mapping, memory->area.mapping_size);
 	memset(memory, 0, sizeof(*memory));
@@ -249,10 +251,13 @@ int guest_memory_plug(struct guest_memory *memory, unsigned slot, struct error *
 		return map_failed(memory->pages, r.size, errno, err);
 	if (memory->prealloc)
 		ret = prealloc(r.host, r.size, err);
-	if (ret == 0)
+	if (ret == 0) {
+		/* What was there before is gone: to whoever follows, all of it is written. */
+		guest_memory_mark(memory, r.host, r.size);
 		atomic_fetch_or_explicit(&memory->area.present, 1ull << slot, memory_order_release);
-	else
+	} else {
 		madvise(r.host, r.size, MADV_DONTNEED);
+	}
 	return ret;
 }
 
@@ -325,8 +330,10 @@ bool guest_memory_write(
 {
 	uint8_t *view = guest_memory_view(memory, gpa, len);
 
-	if (view)
+	if (view) {
 		memcpy(view, data, len);
+		guest_memory_mark(memory, view, len);
+	}
 	return view;
 }
 
@@ -334,7 +341,9 @@ bool guest_memory_zero(const struct guest_memory *memory, uint64_t gpa, size_t l
 {
 	uint8_t *view = guest_memory_view(memory, gpa, len);
 
-	if (view)
+	if (view) {
 		memset(view, 0, len);
+		guest_memory_mark(memory, view, len);
+	}
 	return view;
 }

@@ -44,6 +44,8 @@ struct memory_region {
 
 #define MEMORY_SLOTS_MAX 64
 
+struct memory_marks; /* see dirty.h */
+
 /* Slot n is at gpa + n * unit; the last may be smaller. */
 struct memory_area {
 	uint64_t gpa, size; /* size 0: there is none */
@@ -63,6 +65,9 @@ struct guest_memory {
 	bool prealloc;
 	void *mapping; /* what munmap gets */
 	size_t mapping_size;
+	_Atomic(struct memory_marks *)
+		followed; /* NULL while nobody asks what is written: dirty.h */
+	struct memory_marks *marks;
 };
 
 /* What to make: the regions' gpa and size are filled in by the caller (see arch), host is ignored. */
@@ -95,7 +100,7 @@ void guest_memory_each_plugged(const struct guest_memory *memory,
 /* The host address of [gpa, gpa+len), or NULL when any byte of it is not RAM. len 0 is refused. */
 uint8_t *guest_memory_view(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 
-/* Copy in or out; false (and nothing copied) when the range is not RAM. */
+/* Copy in or out; false (and nothing copied) when the range is not RAM. Who writes through a view marks: dirty.h. */
 bool guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *data, size_t len);
 bool guest_memory_write(
 	const struct guest_memory *memory, uint64_t gpa, const void *data, size_t len);
