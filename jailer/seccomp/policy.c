@@ -123,6 +123,17 @@ const struct policy_rule policy_rules[] = {
 	{"membarrier", POLICY_MAIN, ONLY(1, MEMBARRIER_CMD_PRIVATE_EXPEDITED),
 		"following what devices write"},
 
+	/* A snapshot's folder, by the threads that the main thread starts for it: they have its filter. */
+	{"mkdirat", POLICY_MAIN, ANY, "the folder as it grows"},
+	{"flock", POLICY_MAIN, ANY, "telling a growing folder from a dead process's"},
+	{"getdents64", POLICY_MAIN, ANY, "what dead processes left"},
+	{"sync_file_range", POLICY_MAIN, ANY,
+		"memory on its way to the disk while more is written"},
+	{"fsync", POLICY_MAIN, ANY, "a part, and the folder, on the disk"},
+	{"renameat2", POLICY_MAIN, ANY, "the folder's name, never over anything"},
+	{"readlink", POLICY_MAIN, ANY, "the way from a snapshot to its parent"},
+	{"readlinkat", POLICY_MAIN, ANY, "the same where there is no readlink"},
+
 	/* The main thread only. */
 	{"getrusage", POLICY_MAIN, ANY, "page faults, for the metrics"},
 	{"ftruncate", POLICY_MAIN, ANY, "growing a disk's file"},
