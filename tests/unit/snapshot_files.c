@@ -35,13 +35,13 @@ void page_fill(uint8_t *page, uint64_t content)
 {
 	uint64_t *words = (void *)page;
 
-	for (unsigned i = 0; i < SNAPSHOT_PAGE / 8; i++)
+	for (unsigned i = 0; i < GUEST_PAGE_SIZE / 8; i++)
 		words[i] = content ? content * 0x9e3779b97f4a7c15u + i : 0;
 }
 
 uint8_t *pages_map(uint64_t pages)
 {
-	uint8_t *host = mmap(NULL, pages * SNAPSHOT_PAGE, PROT_READ | PROT_WRITE,
+	uint8_t *host = mmap(NULL, pages * GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	ck_assert(host != MAP_FAILED);
@@ -51,7 +51,7 @@ uint8_t *pages_map(uint64_t pages)
 struct memory_layout layout_of_two(uint64_t low, uint64_t high)
 {
 	return (struct memory_layout){.region_count = 2,
-		.regions = {{0, low * SNAPSHOT_PAGE}, {GIB(4), high * SNAPSHOT_PAGE}}};
+		.regions = {{0, low * GUEST_PAGE_SIZE}, {GIB(4), high * GUEST_PAGE_SIZE}}};
 }
 
 void manifest_begin(struct snapshot_manifest *manifest, const struct memory_layout *layout)
@@ -79,7 +79,7 @@ static void put_pages(
 	}
 	for (uint64_t i = pages; i-- > 0;) /* backwards: any order must do */
 		if (which[i / 64] >> (i % 64) & 1)
-			MUST(memory_file_put(file, i, host + i * SNAPSHOT_PAGE, 1, &err));
+			MUST(memory_file_put(file, i, host + i * GUEST_PAGE_SIZE, 1, &err));
 }
 
 static void take_parent(struct snapshot_manifest *manifest, const char *parent)

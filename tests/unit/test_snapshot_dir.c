@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define PAGES 40
+#define PAGES (512 + 20)
 
 static char folder[64], path[96];
 static struct memory_layout layout;
@@ -27,15 +27,15 @@ static void setup(void)
 {
 	scratch_make(folder);
 	snprintf(path, sizeof(path), "%s/one", folder);
-	layout = layout_of_two(PAGES / 2, PAGES / 2);
+	layout = layout_of_two(20, 20);
 	memory = pages_map(PAGES);
 	for (uint64_t i = 0; i < PAGES; i++)
-		page_fill(memory + i * SNAPSHOT_PAGE, i);
+		page_fill(memory + i * GUEST_PAGE_SIZE, i);
 }
 
 static void teardown(void)
 {
-	munmap(memory, PAGES * SNAPSHOT_PAGE);
+	munmap(memory, PAGES * GUEST_PAGE_SIZE);
 	scratch_remove(folder);
 }
 

@@ -37,7 +37,7 @@ static void setup(void)
 	manifest.background = true;
 	manifest.data_pages = 77;
 	add("state", SNAPSHOT_CHECK_WHOLE, 5);
-	add("memory", SNAPSHOT_CHECK_CHUNKS, memory_layout_pages(&layout) * SNAPSHOT_PAGE);
+	add("memory", SNAPSHOT_CHECK_CHUNKS, memory_layout_pages(&layout) * GUEST_PAGE_SIZE);
 	add(PAGE_SUMS_FILE, SNAPSHOT_CHECK_WHOLE, 40);
 	add(PAGE_RANGES_FILE, SNAPSHOT_CHECK_WHOLE, 24);
 	add("disk-vda.img", SNAPSHOT_CHECK_SIZE, MIB(1));

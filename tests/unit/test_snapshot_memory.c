@@ -17,7 +17,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#define PAGES 1500 /* some blocks, and a last one that is not whole */
+#define PAGES 1524 /* some blocks, and a last one that is not whole */
 
 static char folder[64];
 static int dir;
@@ -28,7 +28,7 @@ static struct memory_file_config config;
 
 static void setup(void)
 {
-	struct memory_layout layout = layout_of_two(1000, 500);
+	struct memory_layout layout = layout_of_two(1000, 500) /* 1024 + 500 */;
 	unsigned seed = 3;
 
 	scratch_make(folder);
@@ -38,14 +38,14 @@ static void setup(void)
 	memory = pages_map(PAGES);
 	/* Long runs, short ones, single zeros and zeros at both ends of blocks. */
 	for (uint64_t i = 0; i < PAGES; i++)
-		page_fill(memory + i * SNAPSHOT_PAGE,
+		page_fill(memory + i * GUEST_PAGE_SIZE,
 			i / 300 % 2 ? i + 1 : (uint64_t)rand_r(&seed) % 3);
 }
 
 static void teardown(void)
 {
 	snapshot_manifest_destroy(&manifest);
-	munmap(memory, PAGES * SNAPSHOT_PAGE);
+	munmap(memory, PAGES * GUEST_PAGE_SIZE);
 	close(dir);
 	scratch_remove(folder);
 }
@@ -61,7 +61,7 @@ static uint8_t *load(const char *name, size_t *size)
 static void write_all(void)
 {
 	const struct memory_piece pieces[] = {
-		{memory, 0, 700}, {memory + 700 * SNAPSHOT_PAGE, 700, PAGES - 700}};
+		{memory, 0, 700}, {memory + 700 * GUEST_PAGE_SIZE, 700, PAGES - 700}};
 	struct memory_file *file;
 
 	MUST(memory_file_open(&file, &config, &err));
@@ -76,13 +76,13 @@ START_TEST(each_page_is_at_its_place_and_zeros_are_holes)
 	struct stat st;
 	size_t size;
 
-	memset(memory + 512 * SNAPSHOT_PAGE, 0, 512 * SNAPSHOT_PAGE);
+	memset(memory + 512 * GUEST_PAGE_SIZE, 0, 512 * GUEST_PAGE_SIZE);
 	write_all();
 	bytes = load("memory", &size);
-	ck_assert_uint_eq(size, PAGES * SNAPSHOT_PAGE);
+	ck_assert_uint_eq(size, PAGES * GUEST_PAGE_SIZE);
 	ck_assert_mem_eq(bytes, memory, size);
 	fstatat(dir, "memory", &st, 0);
-	ck_assert_int_le(st.st_blocks * 512, (PAGES - 500) * SNAPSHOT_PAGE);
+	ck_assert_int_le(st.st_blocks * 512, (PAGES - 480) * GUEST_PAGE_SIZE);
 	ck_assert_uint_eq(manifest.data_pages + manifest.zero_pages, PAGES);
 }
 END_TEST
@@ -107,7 +107,7 @@ START_TEST(sums_are_the_same_in_whatever_order_pages_come)
 	}
 	MUST(memory_file_open(&file, &config, &err));
 	for (unsigned i = 0; i < PAGES; i++)
-		MUST(memory_file_put(file, order[i], memory + order[i] * SNAPSHOT_PAGE, 1, &err));
+		MUST(memory_file_put(file, order[i], memory + order[i] * GUEST_PAGE_SIZE, 1, &err));
 	manifest.part_count = 0;
 	MUST(memory_file_finish(file, &manifest, &err));
 	memory_file_close(file);
@@ -122,7 +122,7 @@ START_TEST(a_sum_tells_a_changed_a_moved_and_a_lost_page)
 
 	MUST(page_sums_create(&a, 4, &err));
 	for (unsigned change = 0; change < 4; change++) {
-		uint8_t page[2][SNAPSHOT_PAGE] __attribute__((aligned(8)));
+		uint8_t page[2][GUEST_PAGE_SIZE] __attribute__((aligned(8)));
 
 		page_fill(page[0], 1);
 		page_fill(page[1], 2);
@@ -150,10 +150,10 @@ START_TEST(an_incremental_notes_what_came_and_what_became_zero)
 
 	config.kind = SNAPSHOT_INCREMENTAL;
 	for (unsigned i = 0; i < PAGES; i++)
-		page_fill(memory + (size_t)i * SNAPSHOT_PAGE, i % 100 < 10 ? 0 : i);
+		page_fill(memory + (size_t)i * GUEST_PAGE_SIZE, i % 100 < 10 ? 0 : i);
 	MUST(memory_file_open(&file, &config, &err));
-	MUST(memory_file_put(file, 1200, memory + 1200 * SNAPSHOT_PAGE, 30, &err));
-	MUST(memory_file_put(file, 105, memory + 105 * SNAPSHOT_PAGE, 10, &err));
+	MUST(memory_file_put(file, 1200, memory + 1200 * GUEST_PAGE_SIZE, 30, &err));
+	MUST(memory_file_put(file, 105, memory + 105 * GUEST_PAGE_SIZE, 10, &err));
 	MUST(memory_file_finish(file, &manifest, &err));
 	memory_file_close(file);
 	bytes = load(PAGE_RANGES_FILE, &size);
@@ -170,8 +170,8 @@ END_TEST
 
 START_TEST(compressed_frames_hold_every_page_once)
 {
-	_cleanup_free_ uint8_t *all = calloc(PAGES + ZSTD_BLOCK_PAGES, SNAPSHOT_PAGE);
-	_cleanup_free_ uint8_t *block = malloc(ZSTD_BLOCK_PAGES * SNAPSHOT_PAGE);
+	_cleanup_free_ uint8_t *all = calloc(PAGES + ZSTD_BLOCK_PAGES, GUEST_PAGE_SIZE);
+	_cleanup_free_ uint8_t *block = malloc(ZSTD_BLOCK_PAGES * GUEST_PAGE_SIZE);
 	const struct snapshot_part *part;
 	struct zstd_frames frames;
 	int fd;
@@ -188,10 +188,10 @@ START_TEST(compressed_frames_hold_every_page_once)
 		MUST(zstd_frames_read(&frames, fd, entry, block, &err));
 		for (unsigned n = 0; n < ZSTD_BLOCK_PAGES; n++)
 			if (entry->pages[n / 64] >> (n % 64) & 1)
-				memcpy(all + (entry->first + n) * SNAPSHOT_PAGE,
-					block + (size_t)at++ * SNAPSHOT_PAGE, SNAPSHOT_PAGE);
+				memcpy(all + (entry->first + n) * GUEST_PAGE_SIZE,
+					block + (size_t)at++ * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
 	}
-	ck_assert_mem_eq(all, memory, PAGES * SNAPSHOT_PAGE);
+	ck_assert_mem_eq(all, memory, PAGES * GUEST_PAGE_SIZE);
 	zstd_frames_close(&frames);
 	close(fd);
 }
@@ -204,7 +204,7 @@ static void *put_third(void *arg)
 
 	for (uint64_t i = third; i < PAGES; i += 3)
 		if (memory_file_put(*(struct memory_file **)config.owner, i,
-			    memory + i * SNAPSHOT_PAGE, 1, &why) < 0)
+			    memory + i * GUEST_PAGE_SIZE, 1, &why) < 0)
 			return arg;
 	return NULL;
 }
@@ -293,7 +293,7 @@ START_TEST(a_full_disk_is_told_with_its_mend)
 		return; /* not root: nothing to fill */
 	close(dir);
 	dir = config.dir = open(folder, O_RDONLY | O_DIRECTORY);
-	for (size_t i = 0; i < PAGES * SNAPSHOT_PAGE / sizeof(int); i++)
+	for (size_t i = 0; i < PAGES * GUEST_PAGE_SIZE / sizeof(int); i++)
 		((int *)(void *)memory)[i] = rand_r(&seed) * 2;
 	for (unsigned n = 0; n < 2; n++) {
 		struct memory_file *file;
@@ -345,11 +345,34 @@ START_TEST(ranges_that_cannot_be_are_refused)
 }
 END_TEST
 
+START_TEST(a_page_has_the_number_that_memory_gives_it)
+{
+	const struct guest_memory_config wanted = {.region_count = 2,
+		.regions = {{.gpa = 0, .size = MIB(3)}, {.gpa = GIB(4), .size = MIB(1)}},
+		.area_gpa = GIB(6),
+		.area_size = MIB(10),
+		.area_unit = MIB(4),
+		.pages = MEMORY_PAGES_OFF};
+	struct memory_layout layout;
+	struct guest_memory guest;
+
+	MUST(guest_memory_create(&wanted, &guest, &err));
+	MUST(guest_memory_plug(&guest, 1, &err));
+	memory_layout_of(&guest, &layout);
+	MUST(memory_layout_check(&layout, &err));
+	ck_assert_uint_eq(layout.area_present, 2);
+	ck_assert_uint_eq(memory_layout_pages(&layout), guest_memory_pages(&guest));
+	ck_assert_uint_eq(memory_layout_pages(&layout), 1024 + 512 + 2560);
+	guest_memory_destroy(&guest);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("memory");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_page_has_the_number_that_memory_gives_it);
 	tcase_add_test(tc, each_page_is_at_its_place_and_zeros_are_holes);
 	tcase_add_test(tc, sums_are_the_same_in_whatever_order_pages_come);
 	tcase_add_test(tc, a_sum_tells_a_changed_a_moved_and_a_lost_page);

@@ -123,7 +123,7 @@ static int check_parts(const struct snapshot_manifest *m, struct error *err)
 		ret = check_part(m, PAGE_RANGES_FILE, SNAPSHOT_CHECK_WHOLE,
 			m->kind == SNAPSHOT_INCREMENTAL, err);
 	if (ret == 0 && plain &&
-		snapshot_manifest_part(m, SNAPSHOT_MEMORY_FILE)->size != pages * SNAPSHOT_PAGE)
+		snapshot_manifest_part(m, SNAPSHOT_MEMORY_FILE)->size != pages * GUEST_PAGE_SIZE)
 		return corrupt(err, "has not the memory's size for its part", SNAPSHOT_MEMORY_FILE);
 	if (ret == 0 && (m->data_pages > pages || m->zero_pages > pages - m->data_pages))
 		return corrupt(err, "counts more pages than there are in", SNAPSHOT_MEMORY_FILE);

@@ -66,7 +66,7 @@ int memory_file_open(
 	if (ret == 0 && config->compression == SNAPSHOT_ZSTD)
 		ret = zstd_writer_create(&file->zstd, file->fd, config->pages,
 			config->level ?: ZSTD_LEVEL_DEFAULT, err);
-	else if (ret == 0 && ftruncate(file->fd, (off_t)(config->pages * SNAPSHOT_PAGE)) < 0)
+	else if (ret == 0 && ftruncate(file->fd, (off_t)(config->pages * GUEST_PAGE_SIZE)) < 0)
 		ret = error_errno(err, errno, "cannot give '%s' its size", file->name);
 	if (ret < 0)
 		memory_file_close(file);
@@ -119,7 +119,7 @@ static unsigned look(struct memory_file *file, uint64_t block, const uint8_t *ho
 	unsigned found = 0;
 
 	for (unsigned i = first; i < first + count; i++) {
-		const uint8_t *page = host + (size_t)i * SNAPSHOT_PAGE;
+		const uint8_t *page = host + (size_t)i * GUEST_PAGE_SIZE;
 
 		if (page_is_zero(page)) {
 			atomic_fetch_or_explicit(&file->zero[(block + i) / 64],
@@ -136,11 +136,11 @@ static unsigned look(struct memory_file *file, uint64_t block, const uint8_t *ho
 static int write_run(struct memory_file *file, uint64_t block, const uint8_t *host, unsigned from,
 	unsigned to, struct error *err)
 {
-	size_t size = (size_t)(to - from) * SNAPSHOT_PAGE;
+	size_t size = (size_t)(to - from) * GUEST_PAGE_SIZE;
 
 	atomic_fetch_add(&file->bytes, size);
-	return file_write(file->fd, host + (size_t)from * SNAPSHOT_PAGE, size,
-		(block + from) * SNAPSHOT_PAGE, file->name, err);
+	return file_write(file->fd, host + (size_t)from * GUEST_PAGE_SIZE, size,
+		(block + from) * GUEST_PAGE_SIZE, file->name, err);
 }
 
 static int write_runs(struct memory_file *file, uint64_t block, const uint8_t *host,
@@ -218,10 +218,10 @@ int memory_file_put(struct memory_file *file, uint64_t page, const uint8_t *host
 		unsigned first = page % BLOCK;
 		unsigned now = (unsigned)min_u64(BLOCK - first, count);
 
-		ret = put_block(
-			file, page - first, host - (size_t)first * SNAPSHOT_PAGE, first, now, err);
+		ret = put_block(file, page - first, host - (size_t)first * GUEST_PAGE_SIZE, first,
+			now, err);
 		page += now;
-		host += (size_t)now * SNAPSHOT_PAGE;
+		host += (size_t)now * GUEST_PAGE_SIZE;
 		count -= now;
 	}
 	return ret;
@@ -257,7 +257,7 @@ static bool take_share(struct work *work, struct memory_piece *share)
 		uint64_t page = piece->page + work->done;
 
 		*share = (struct memory_piece){
-			.host = piece->host + work->done * SNAPSHOT_PAGE,
+			.host = piece->host + work->done * GUEST_PAGE_SIZE,
 			.page = page,
 			.count = min_u64(SHARE - page % SHARE, piece->count - work->done),
 		};
@@ -340,7 +340,7 @@ static int collect_ranges(
 			unsigned n = (unsigned)__builtin_ctzll(seen);
 
 			ret = page_ranges_append(
-				ranges, (struct page_range){word * 64 + n, 1, zero >> n & 1}, err);
+				ranges, (struct page_run){word * 64 + n, 1, zero >> n & 1}, err);
 			seen &= seen - 1;
 		}
 	}
@@ -376,7 +376,7 @@ static int write_sums(
 int memory_file_finish(
 	struct memory_file *file, struct snapshot_manifest *manifest, struct error *err)
 {
-	uint64_t size = file->config.pages * SNAPSHOT_PAGE;
+	uint64_t size = file->config.pages * GUEST_PAGE_SIZE;
 	struct checksum sum = {0};
 	int ret = 0;
 

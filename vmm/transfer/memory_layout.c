@@ -32,7 +32,7 @@ static int bad(struct error *err, const char *what, uint64_t gpa)
 
 static bool fits(uint64_t gpa, uint64_t size, uint64_t after)
 {
-	return size && gpa % SNAPSHOT_PAGE == 0 && size % SNAPSHOT_PAGE == 0 && gpa >= after &&
+	return size && gpa % GUEST_PAGE_SIZE == 0 && size % GUEST_PAGE_SIZE == 0 && gpa >= after &&
 	       gpa < GPA_END && size <= GPA_END - gpa;
 }
 
@@ -40,8 +40,7 @@ static int check_area(const struct memory_layout *layout, uint64_t after, struct
 {
 	uint64_t unit = layout->area_unit, slots;
 
-	if (!fits(layout->area_gpa, layout->area_size, after) || unit < SNAPSHOT_PAGE ||
-		unit & (unit - 1))
+	if (!fits(layout->area_gpa, layout->area_size, after) || unit < MIB(2) || unit & (unit - 1))
 		return bad(err, "an area that cannot be", layout->area_gpa);
 	slots = (layout->area_size - 1) / unit + 1;
 	if (slots > MEMORY_SLOTS_MAX)
@@ -83,57 +82,14 @@ bool memory_layout_same_places(const struct memory_layout *a, const struct memor
 
 uint64_t memory_layout_pages(const struct memory_layout *layout)
 {
-	uint64_t size = layout->area_size;
+	uint64_t pages = 0;
 
+	/* Each begins where a huge page may: see pages.h. */
 	for (unsigned i = 0; i < layout->region_count; i++)
-		size += layout->regions[i].size;
-	return size / SNAPSHOT_PAGE;
-}
-
-bool memory_layout_page_of(const struct memory_layout *layout, uint64_t gpa, uint64_t *page)
-{
-	uint64_t before = 0;
-
-	for (unsigned i = 0; i < layout->region_count; i++) {
-		if (gpa >= layout->regions[i].gpa &&
-			gpa - layout->regions[i].gpa < layout->regions[i].size) {
-			*page = (before + gpa - layout->regions[i].gpa) / SNAPSHOT_PAGE;
-			return true;
-		}
-		before += layout->regions[i].size;
-	}
-	if (gpa < layout->area_gpa || gpa - layout->area_gpa >= layout->area_size)
-		return false;
-	*page = (before + gpa - layout->area_gpa) / SNAPSHOT_PAGE;
-	return true;
-}
-
-static uint8_t *area_view(const struct guest_memory *memory, uint64_t offset, uint64_t *count)
-{
-	const struct memory_area *area = &memory->area;
-	uint64_t slot, end;
-
-	*count = 0;
-	if (offset >= area->size)
-		return NULL;
-	slot = offset / area->unit;
-	end = min_u64((slot + 1) * area->unit, area->size);
-	*count = (end - offset) / SNAPSHOT_PAGE;
-	return atomic_load(&area->present) >> slot & 1 ? area->host + offset : NULL;
-}
-
-uint8_t *memory_layout_view(const struct guest_memory *memory, uint64_t page, uint64_t *count)
-{
-	uint64_t left = page;
-
-	for (unsigned i = 0; i < memory->region_count; i++) {
-		uint64_t pages = memory->regions[i].size / SNAPSHOT_PAGE;
-
-		if (left < pages) {
-			*count = pages - left;
-			return memory->regions[i].host + left * SNAPSHOT_PAGE;
-		}
-		left -= pages;
-	}
-	return area_view(memory, left < GPA_END ? left * SNAPSHOT_PAGE : UINT64_MAX, count);
+		pages = align_up(pages, MIB(2) / GUEST_PAGE_SIZE) +
+			layout->regions[i].size / GUEST_PAGE_SIZE;
+	if (layout->area_size)
+		pages = align_up(pages, MIB(2) / GUEST_PAGE_SIZE) +
+			layout->area_size / GUEST_PAGE_SIZE;
+	return pages;
 }

@@ -18,9 +18,9 @@ static const char magic[8] = {'B', 'H', 'P', 'A', 'G', 'E', 'S', '1'};
 
 #define ZERO (1ull << 63)
 
-int page_ranges_append(struct page_ranges *ranges, struct page_range range, struct error *err)
+int page_ranges_append(struct page_ranges *ranges, struct page_run range, struct error *err)
 {
-	struct page_range *last = ranges->count ? &ranges->ranges[ranges->count - 1] : NULL;
+	struct page_run *last = ranges->count ? &ranges->ranges[ranges->count - 1] : NULL;
 
 	if (last && last->zero == range.zero && last->first + last->count == range.first) {
 		last->count += range.count;
@@ -61,7 +61,7 @@ int page_ranges_encode(
 	header->count = htole64(ranges->count);
 	words = (void *)(header + 1);
 	for (uint64_t i = 0; i < ranges->count; i++) {
-		const struct page_range *r = &ranges->ranges[i];
+		const struct page_run *r = &ranges->ranges[i];
 
 		words[2 * i] = htole64(r->first);
 		words[2 * i + 1] = htole64(r->count | (r->zero ? ZERO : 0));
@@ -92,7 +92,7 @@ int page_ranges_decode(struct page_ranges *ranges, const uint8_t *bytes, size_t 
 		return error_set(
 			err, ERROR_CORRUPT, "'%s' is not of this memory, or cut", PAGE_RANGES_FILE);
 	for (uint64_t i = 0; ret == 0 && i < count; i++) {
-		struct page_range range;
+		struct page_run range;
 		uint64_t words[2];
 
 		memcpy(words, bytes + sizeof(header) + 16 * i, sizeof(words));

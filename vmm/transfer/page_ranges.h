@@ -18,19 +18,19 @@
 
 #define PAGE_RANGES_FILE "pages"
 
-struct page_range {
+struct page_run {
 	uint64_t first, count;
 	bool zero;
 };
 
 struct page_ranges {
 	uint64_t pages; /* of the row */
-	struct page_range *ranges;
+	struct page_run *ranges;
 	uint64_t count, room;
 };
 
 /* Behind all others; what touches the last one and is of its kind is joined. */
-int page_ranges_append(struct page_ranges *ranges, struct page_range range, struct error *err);
+int page_ranges_append(struct page_ranges *ranges, struct page_run range, struct error *err);
 void page_ranges_destroy(struct page_ranges *ranges);
 
 /* The file's bytes, the caller's to free(). */

@@ -40,15 +40,15 @@ bool page_is_zero(const uint8_t *page)
 
 	for (unsigned i = 0; i < 8; i++)
 		any |= words[i];
-	for (unsigned i = 8; !any && i < SNAPSHOT_PAGE / 8; i += 56)
-		for (unsigned j = i; j < i + 56 && j < SNAPSHOT_PAGE / 8; j++)
+	for (unsigned i = 8; !any && i < GUEST_PAGE_SIZE / 8; i += 56)
+		for (unsigned j = i; j < i + 56 && j < GUEST_PAGE_SIZE / 8; j++)
 			any |= words[j];
 	return !any;
 }
 
 void page_sums_add(struct page_sums *sums, uint64_t page, const uint8_t *bytes)
 {
-	XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, SNAPSHOT_PAGE, page + 1);
+	XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, GUEST_PAGE_SIZE, page + 1);
 	struct checksum *sum = &sums->sums[page / PAGE_SUMS_CHUNK];
 
 	__atomic_fetch_xor(&sum->low, hash.low64, __ATOMIC_RELAXED);

@@ -150,7 +150,7 @@ uint64_t zstd_frames_find(const struct zstd_frames *frames, uint64_t page)
 int zstd_frames_read(const struct zstd_frames *frames, int fd, const struct zstd_entry *entry,
 	uint8_t *to, struct error *err)
 {
-	size_t wanted = (size_t)zstd_entry_pages(entry) * SNAPSHOT_PAGE, got;
+	size_t wanted = (size_t)zstd_entry_pages(entry) * GUEST_PAGE_SIZE, got;
 	_cleanup_free_ uint8_t *bytes = malloc(entry->size);
 	int ret;
 

@@ -38,7 +38,7 @@ int zstd_writer_create(
 	struct zstd_writer **out, int fd, uint64_t pages, int level, struct error *err);
 void zstd_writer_destroy(struct zstd_writer *writer);
 
-/* `pages`: bit n says that page n of the block at `first` is at host + n * SNAPSHOT_PAGE and is to be written. */
+/* `pages`: bit n says that page n of the block at `first` is at host + n * GUEST_PAGE_SIZE and is to be written. */
 int zstd_writer_put(struct zstd_writer *writer, uint64_t first, const uint8_t *host,
 	const uint64_t pages[ZSTD_BLOCK_PAGES / 64], struct error *err);
 /* Bytes of frames so far. */

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <zstd.h>
 
-#define BLOCK_SIZE (ZSTD_BLOCK_PAGES * SNAPSHOT_PAGE)
+#define BLOCK_SIZE (ZSTD_BLOCK_PAGES * GUEST_PAGE_SIZE)
 
 struct context {
 	struct context *next;
@@ -139,8 +139,8 @@ static size_t gather(uint8_t *to, const uint8_t *host, const uint64_t pages[])
 
 	for (unsigned i = 0; i < ZSTD_BLOCK_PAGES; i++)
 		if (pages[i / 64] >> (i % 64) & 1) {
-			memcpy(to + size, host + (size_t)i * SNAPSHOT_PAGE, SNAPSHOT_PAGE);
-			size += SNAPSHOT_PAGE;
+			memcpy(to + size, host + (size_t)i * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
+			size += GUEST_PAGE_SIZE;
 		}
 	return size;
 }
