@@ -106,6 +106,8 @@ static const struct virtio_ops ops = {
 	.queue_start = blk_queue_start,
 	.queue_kicked = blk_queue_kicked,
 	.queue_stop = blk_queue_stop,
+	.queue_pause = blk_queue_pause,
+	.queue_resume = blk_queue_resume,
 	.destroy = destroy,
 };
 

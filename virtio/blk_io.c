@@ -125,6 +125,10 @@ void blk_io_submit(struct blk_request *req)
 	int file = bq->blk->image.fd;
 	struct io_uring_sqe *sqe;
 
+	if (bq->dq->pausing) {
+		blk_fifo_add(&bq->parked, req);
+		return;
+	}
 	if (req->bounced && !have_bounce(req))
 		return;
 	sqe = loop_sqe(bq->dq->loop);
@@ -278,11 +282,10 @@ void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags)
 	bq->in_flight--;
 	if (!req->bounce)
 		mark_read(req, res);
-	if (device_queue_usable(bq->dq)) {
+	if (device_queue_usable(bq->dq))
 		step_done(req, res);
-		return;
-	}
-	blk_request_release(req);
+	else
+		blk_request_release(req);
 	if (!bq->in_flight)
 		blk_queue_idle(bq);
 }

@@ -13,6 +13,9 @@
  * A pass over the available ring ends: each request taken holds a pool object until it is finished,
  * and a driver that keeps us busy with requests that finish at once keeps its own queue's thread busy.
  *
+ * Pause: what is on the ring is awaited, step by step; a request that has further steps, or none yet, is parked until the
+ * queue goes on. So a pause takes as long as the storage needs for what it has been given, and not as long as limits would.
+ *
  * Reset: entries on the ring point into guest RAM, so they are awaited, never abandoned; what is
  * parked or starved is dropped; nothing is written to the ring or the status bytes any more.
  */
@@ -129,7 +132,7 @@ static uint64_t granted_at(struct blk_request *req)
 
 static void serve_parked(struct blk_queue *bq)
 {
-	while (bq->parked.first && device_queue_usable(bq->dq)) {
+	while (bq->parked.first && device_queue_serving(bq->dq)) {
 		uint64_t again = granted_at(bq->parked.first);
 
 		if (again) {
@@ -244,10 +247,32 @@ void blk_queue_kicked(struct device_queue *dq)
 
 void blk_queue_idle(struct blk_queue *bq)
 {
-	if (!bq->stop_asked)
-		return;
-	bq->stop_asked = false;
-	device_queue_stopped(bq->dq);
+	if (bq->stop_asked) {
+		bq->stop_asked = false;
+		device_queue_stopped(bq->dq);
+	} else if (bq->pause_asked) {
+		bq->pause_asked = false;
+		round_end(&bq->round_end); /* the interrupt must not come after the answer */
+		device_queue_paused(bq->dq);
+	}
+}
+
+void blk_queue_pause(struct device_queue *dq)
+{
+	struct blk_queue *bq = queue_of(dq);
+	struct blk_request *req;
+
+	loop_timer_clear(dq->loop, &bq->granted);
+	while ((req = blk_fifo_take(&bq->starved)))
+		blk_fifo_add(&bq->parked, req);
+	bq->pause_asked = true;
+	if (!bq->in_flight)
+		blk_queue_idle(bq);
+}
+
+void blk_queue_resume(struct device_queue *dq)
+{
+	serve_parked(queue_of(dq));
 }
 
 static void drop_all(struct blk_fifo *fifo)
@@ -267,6 +292,7 @@ void blk_queue_stop(struct device_queue *dq)
 	drop_all(&bq->starved);
 	/* Completions may have come since `stopping` was set, but only from here on may we say so. */
 	bq->stop_asked = true;
+	bq->pause_asked = false;
 	if (!bq->in_flight)
 		blk_queue_idle(bq);
 }

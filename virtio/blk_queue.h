@@ -43,12 +43,14 @@ struct blk_queue {
 	struct device_queue *dq;
 	struct blk *blk;
 	struct blk_pool requests, segment_blocks, bounces;
-	unsigned in_flight;	   /* requests with an entry on the ring */
-	struct blk_fifo parked;	   /* waiting for the limits, in the order of arrival */
+	unsigned in_flight; /* requests with an entry on the ring */
+	struct blk_fifo
+		parked; /* waiting for the limits, or for the end of a pause, in the order of arrival */
 	struct blk_fifo starved;   /* waiting for a bounce buffer */
 	struct loop_timer granted; /* when the first parked request may go */
 	struct loop_job round_end; /* one interrupt for the completions of a round */
 	bool stop_asked;	   /* device_queue_stopped() is owed */
+	bool pause_asked;	   /* device_queue_paused() is */
 
 	/* shared: set when the thread first serves the queue, used by whoever changes the limits */
 	_Atomic(struct loop *) loop;
@@ -115,6 +117,8 @@ void blk_queue_init(struct blk_queue *bq, struct blk *blk, unsigned index, void 
 void blk_queue_start(struct device_queue *dq);
 void blk_queue_kicked(struct device_queue *dq);
 void blk_queue_stop(struct device_queue *dq);
+void blk_queue_pause(struct device_queue *dq);
+void blk_queue_resume(struct device_queue *dq);
 
 /* The limits changed. Any thread. */
 void blk_queue_limits_changed(struct blk_queue *bq);
@@ -136,7 +140,7 @@ static inline void blk_queue_hold(struct blk_queue *bq, int n)
 /* Let go of it without an answer. */
 void blk_request_release(struct blk_request *req);
 
-/* Nothing of the queue is in flight any more: if a stop waits for that, it is complete. */
+/* Nothing of the queue is in flight any more: if a stop or a pause waits for that, it is complete. */
 void blk_queue_idle(struct blk_queue *bq);
 
 /* ---- taking requests (blk_request.c) ---- */
@@ -146,7 +150,7 @@ void blk_request_take(struct blk_queue *bq, const struct descriptor_chain *chain
 
 /* ---- steps on the ring (blk_io.c) ---- */
 
-/* Put the request's next step on the ring. */
+/* Put the request's next step on the ring; while the queue is to stand still, it waits with the parked ones. */
 void blk_io_submit(struct blk_request *req);
 void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags);
 

@@ -4,10 +4,10 @@
  *
  * All changes between "off", "active" and "resetting" happen on the main loop, in the order in which
  * the vCPUs asked for them: DRIVER_OK posts activate_job, writing 0 posts reset_job. Queue threads
- * answer a stop by adding to queues_stopped and posting queue_done_job. So there is one thread that
+ * answer a stop by adding to queues_done and posting queue_done_job. So there is one thread that
  * knows the state, and none that waits.
  */
-#include "virtio/device.h"
+#include "virtio/device_private.h"
 
 #include "vmm/base/log.h"
 #include "vmm/base/probe.h"
@@ -24,7 +24,7 @@
 
 #define NO_VECTOR 0xffff /* VIRTIO_MSI_NO_VECTOR, §4.1.4.3 */
 
-static void activate(struct loop_job *job);
+static void activate_job(struct loop_job *job);
 static void reset_device(struct loop_job *job);
 static void queue_done(struct loop_job *job);
 static void start_queue(struct loop_job *job);
@@ -84,11 +84,13 @@ int virtio_device_init(struct virtio_device *dev, const char *id, const struct g
 		dq->size_max = queue_size;
 		dq->start_job.run = start_queue;
 		dq->stop_job.run = stop_queue;
+		dq->pause_job.run = virtio_pause_queue;
+		dq->resume_job.run = virtio_resume_queue;
 		dq->chains.look = look_for_chains;
 		dq->chains.arm = ask_for_kicks;
 		dq->chains.run = chains_came;
 	}
-	dev->activate_job.run = activate;
+	dev->activate_job.run = activate_job;
 	dev->reset_job.run = reset_device;
 	dev->queue_done_job.run = queue_done;
 	pthread_mutex_init(&dev->lock, NULL);
@@ -128,11 +130,14 @@ static int prepare_threads(struct virtio_device *dev, struct error *err)
 	return 0;
 }
 
-static void activate(struct loop_job *job)
+void virtio_device_activate(struct virtio_device *dev)
 {
-	struct virtio_device *dev = container_of(job, struct virtio_device, activate_job);
 	struct error err;
 
+	if (dev->quiet) {
+		dev->start_held = true;
+		return;
+	}
 	if (prepare_threads(dev, &err) < 0) {
 		log_error("%s '%s': %s", dev->ops->name, dev->id, err.text);
 		virtio_device_break(dev, "the host could not start it");
@@ -150,12 +155,17 @@ static void activate(struct loop_job *job)
 	}
 }
 
+static void activate_job(struct loop_job *job)
+{
+	virtio_device_activate(container_of(job, struct virtio_device, activate_job));
+}
+
 static void kicked(struct loop_poll *poll, uint32_t revents)
 {
 	struct device_queue *dq = container_of(poll, struct device_queue, kick);
 
 	PROBE(virtqueue__kick, dq->device->id, dq->index, revents);
-	if (device_queue_usable(dq))
+	if (device_queue_serving(dq))
 		dq->device->ops->queue_kicked(dq);
 }
 
@@ -181,7 +191,7 @@ static void chains_came(struct loop_watch *watch)
 
 void device_queue_rest(struct device_queue *dq)
 {
-	if (device_queue_usable(dq))
+	if (device_queue_serving(dq))
 		loop_watch_start(dq->loop, &dq->chains);
 }
 
@@ -192,6 +202,7 @@ static void start_queue(struct loop_job *job)
 
 	dq->running = true;
 	dq->stopping = false;
+	dq->pausing = dq->pause_owed = false;
 	dq->external = false;
 	if (ops->queue_start)
 		ops->queue_start(dq);
@@ -216,6 +227,7 @@ static void finish_reset(struct virtio_device *dev)
 	reset_registers(dev);
 	atomic_store(&dev->status, 0);
 	pthread_mutex_unlock(&dev->lock);
+	virtio_quiesce_reset(dev); /* first: who asked for the reset may free the device */
 	if (dev->reset_done) {
 		void (*done)(struct virtio_device *, void *) = dev->reset_done;
 
@@ -249,6 +261,7 @@ static void stop_queue(struct loop_job *job)
 	struct device_queue *dq = container_of(job, struct device_queue, stop_job);
 
 	dq->stopping = true;
+	dq->pause_owed = false; /* the end of the reset answers */
 	if (dq->external)
 		dq->device->ops->queue_stop(dq);
 	else
@@ -258,23 +271,31 @@ static void stop_queue(struct loop_job *job)
 
 void device_queue_stopped(struct device_queue *dq)
 {
-	struct virtio_device *dev = dq->device;
-
 	BUG_ON(!dq->running);
 	dq->running = false;
+	virtio_queue_answer(dq, DEVICE_QUEUE_STOPPED);
+}
+
+void virtio_queue_answer(struct device_queue *dq, unsigned what)
+{
+	struct virtio_device *dev = dq->device;
+
 	/* Only the first to add posts: the job takes all that came until it runs. */
-	if (atomic_fetch_add(&dev->queues_stopped, 1) == 0)
+	if (atomic_fetch_add(&dev->queues_done, what) == 0)
 		loop_post(dev->main_loop, &dev->queue_done_job);
 }
 
 static void queue_done(struct loop_job *job)
 {
 	struct virtio_device *dev = container_of(job, struct virtio_device, queue_done_job);
-	unsigned stopped = atomic_exchange(&dev->queues_stopped, 0);
+	unsigned done = atomic_exchange(&dev->queues_done, 0);
+	unsigned stopped = done % DEVICE_QUEUE_PAUSED;
 
 	BUG_ON(stopped > dev->queues_running);
 	dev->queues_running -= stopped;
-	if (!dev->queues_running)
+	/* A queue that was paused and then stopped has said both in this order: all stopped means that no answer is under way. */
+	virtio_quiesce_answers(dev, done / DEVICE_QUEUE_PAUSED);
+	if (stopped && !dev->queues_running)
 		finish_reset(dev);
 }
 
@@ -383,7 +404,7 @@ bool device_queue_pop(struct device_queue *dq, struct descriptor_chain *chain)
 {
 	int ret;
 
-	if (!device_queue_usable(dq))
+	if (!device_queue_serving(dq))
 		return false;
 	ret = virtqueue_pop(&dq->ring, chain);
 	if (ret < 0)

@@ -12,6 +12,9 @@
  *   Writing 0 to the status posts a reset: each queue is stopped on its thread (`queue_stop`, which
  *   ends when nothing is in flight any more), and only when all are does the status read 0 (§2.1.2
  *   tells the driver to wait for that). A vCPU never waits for I/O.
+ *   Quiescing (virtio_device_quiesce()) stops the queues where they are, without a word to the driver:
+ *   each takes no more chains (`pausing`), what was taken is completed, or kept by the device, and from
+ *   then on its thread touches neither guest memory nor what is behind the device. quiesce.c has it.
  *   A guest that breaks the rules gets DEVICE_NEEDS_RESET (§2.1.2) and one log line; its queues are
  *   served no more until it resets the device. The monitor and other devices do not notice.
  *
@@ -48,6 +51,13 @@ struct virtio_ops {
 	void (*queue_kicked)(struct device_queue *dq);
 	/* Let go of the queue; call device_queue_stopped() when nothing is in flight, at once or later. */
 	void (*queue_stop)(struct device_queue *dq);
+	/*
+	 * Stand still: dq->pausing is set, so device_queue_pop() takes no more. Complete what the kernel has, keep what can wait, signal the
+	 * driver, and call device_queue_paused(), at once or later. queue_resume goes on with what was kept; queue_kicked follows it.
+	 * May be NULL: whatever the device does with a queue is done when its callback returns. queue_stop may come meanwhile.
+	 */
+	void (*queue_pause)(struct device_queue *dq);
+	void (*queue_resume)(struct device_queue *dq);
 
 	/* Free everything; threads are already stopped. */
 	void (*destroy)(struct virtio_device *dev);
@@ -66,13 +76,15 @@ struct device_queue {
 	bool external;		  /* the kernel serves it (vhost): kicks are not polled here */
 	bool running; /* between queue_start and device_queue_stopped; loop thread only */
 	bool stopping;
+	bool pausing;	 /* it takes no chains: quiet, or about to be; loop thread only */
+	bool pause_owed; /* device_queue_paused() has not come yet; loop thread only */
 
 	/* Registers, written by the driver before DRIVER_OK, under device->lock, frozen after it. */
 	struct virtqueue_registers registers;
 	bool enabled;
 	uint16_t vector; /* MSI-X vector or 0xffff */
 
-	struct loop_job start_job, stop_job;
+	struct loop_job start_job, stop_job, pause_job, resume_job;
 };
 
 /* How a device reaches its transport. Any thread. */
@@ -115,9 +127,18 @@ struct virtio_device {
 	_Atomic bool broken;	 /* queues are served no more until reset */
 	unsigned queues_running; /* main loop only */
 	struct loop_job activate_job, reset_job, queue_done_job;
-	_Atomic unsigned queues_stopped; /* shared: queue threads add, main loop takes */
+	/* shared: queue threads add, main loop takes: DEVICE_QUEUE_STOPPED or DEVICE_QUEUE_PAUSED each */
+	_Atomic unsigned queues_done;
 	void (*reset_done)(struct virtio_device *dev, void *arg); /* main loop only */
 	void *reset_done_arg;
+
+	/* Quiescing: the main loop's only. */
+	bool quiet;		 /* wished: nothing starts, what runs is paused */
+	bool start_held;	 /* activated, and started when no longer quiet */
+	bool paused;		 /* its queues run, and all stand still */
+	unsigned queues_pausing; /* that have been asked and have not answered */
+	void (*quiesce_done)(struct virtio_device *dev, void *arg);
+	void *quiesce_done_arg;
 };
 
 /*
@@ -136,6 +157,18 @@ void virtio_device_reset(
 
 /* The same, waiting: turns the main loop until it is done. Only outside loop_run() of the main loop. */
 void virtio_device_reset_now(struct virtio_device *dev);
+
+/*
+ * Make it stand still, and call `done` on the main loop when it does, perhaps at once: every queue is at a chain's boundary, all that was
+ * completed is in the rings, every interrupt for it is raised, and no thread touches guest memory or what is behind the device until
+ * virtio_device_unquiesce(). What is on its way to storage is waited for; what a limit holds back is not. A device that is
+ * not driven, broken, or being reset comes to rest as well, and one may be reset meanwhile. Main thread, no vCPU running.
+ */
+void virtio_device_quiesce(
+	struct virtio_device *dev, void (*done)(struct virtio_device *dev, void *arg), void *arg);
+
+/* Go on as if nothing had been. Before `done` was called: it never will be. Not quiesced: nothing happens. Main thread. */
+void virtio_device_unquiesce(struct virtio_device *dev);
 
 /* Reset it and wait (as above, unless it is idle already), stop its threads, then ops->destroy. */
 void virtio_device_destroy(struct virtio_device *dev);
@@ -157,10 +190,20 @@ void device_queue_signal(struct device_queue *dq);
 /* Nothing of this queue is in flight any more (answer to queue_stop). */
 void device_queue_stopped(struct device_queue *dq);
 
+/* The queue stands still (answer to queue_pause); ignored when nobody waits for that any more. */
+void device_queue_paused(struct device_queue *dq);
+
+/* Its ring may be touched: completions go there. */
 static inline bool device_queue_usable(const struct device_queue *dq)
 {
 	return dq->running && !dq->stopping &&
 	       !atomic_load_explicit(&dq->device->broken, memory_order_relaxed);
+}
+
+/* It may be served: chains taken, and what they ask for begun. */
+static inline bool device_queue_serving(const struct device_queue *dq)
+{
+	return device_queue_usable(dq) && !dq->pausing;
 }
 
 /* ---- For devices, any thread ---- */

@@ -13,6 +13,9 @@
  * back end. A pair that carries nothing is detached from the tap, so that the host steers no flow to
  * it. Stopping the poll of the tap takes until the kernel has let go of it; whatever was wanted
  * meanwhile is looked at then.
+ *
+ * A pair that is to stand still keeps its poll and its place at the tap, and only moves nothing: what arrives waits in the tap's
+ * queue. The kernel's (vhost) gives its rings back as if it were stopped, and gets them again.
  */
 #include "virtio/net_private.h"
 
@@ -185,7 +188,7 @@ static bool wanted(const struct net_pair *pair)
 	if (pair->index >= atomic_load(&pair->net->active_pairs) || !device_queue_usable(rx))
 		return false;
 	/* The kernel takes both rings or none. */
-	return !pair->net->vhost || device_queue_usable(tx);
+	return !pair->net->vhost || (device_queue_serving(rx) && device_queue_serving(tx));
 }
 
 static void attach(struct net_pair *pair, bool attached)
@@ -278,10 +281,15 @@ static bool settle(struct net_pair *pair)
 
 void net_pair_sync(struct net_pair *pair)
 {
-	if (!settle(pair) || !pair->rx.stop_asked)
+	if (!settle(pair))
 		return;
-	pair->rx.stop_asked = false;
-	device_queue_stopped(net_rx_queue(pair));
+	if (pair->rx.stop_asked) {
+		pair->rx.stop_asked = pair->rx.pause_asked = false;
+		device_queue_stopped(net_rx_queue(pair));
+	} else if (pair->rx.pause_asked) {
+		pair->rx.pause_asked = false;
+		device_queue_paused(net_rx_queue(pair));
+	}
 }
 
 static void sync_job(struct loop_job *job)
@@ -367,6 +375,31 @@ static void queue_stop(struct device_queue *dq)
 	device_queue_stopped(dq);
 }
 
+static void queue_pause(struct device_queue *dq)
+{
+	struct net_pair *pair = pair_of(dq);
+
+	if (pair && !is_tx(dq)) {
+		net_rx_pause(pair);
+		pair->rx.pause_asked = true;
+		net_pair_sync(pair);
+		return;
+	}
+	if (pair && pair->net->vhost)
+		net_pair_sync(pair); /* it has no ring of this pair any more when this returns */
+	else if (pair)
+		net_tx_stop(pair);
+	device_queue_paused(dq);
+}
+
+static void queue_resume(struct device_queue *dq)
+{
+	struct net_pair *pair = pair_of(dq);
+
+	if (pair && pair->net->vhost)
+		net_pair_sync(pair);
+}
+
 /* ---- creating and destroying ---- */
 
 static void free_net(struct net *net, bool close_fds)
@@ -397,6 +430,8 @@ static const struct virtio_ops net_ops = {
 	.queue_start = queue_start,
 	.queue_kicked = queue_kicked,
 	.queue_stop = queue_stop,
+	.queue_pause = queue_pause,
+	.queue_resume = queue_resume,
 	.destroy = destroy,
 };
 

@@ -64,7 +64,8 @@ struct net_rx {
 	struct loop_poll poll;
 	struct loop_timer timer;
 	enum net_rx_state state;
-	bool stop_asked; /* queue_stop() awaits device_queue_stopped() */
+	bool stop_asked;  /* queue_stop() awaits device_queue_stopped() */
+	bool pause_asked; /* queue_pause() awaits device_queue_paused() */
 	struct net_debt debt;
 	struct net_count count;
 
@@ -163,6 +164,8 @@ void net_rx_init(struct net_pair *pair);
 void net_rx_start(struct net_pair *pair);
 void net_rx_stop(struct net_pair *pair); /* net_pair_sync() follows when it is OFF */
 void net_rx_run(struct net_pair *pair);
+/* Let go of the chains taken, and keep what was received; net_rx_run() goes on with it. */
+void net_rx_pause(struct net_pair *pair);
 
 void net_tx_init(struct net_pair *pair);
 void net_tx_stop(struct net_pair *pair);

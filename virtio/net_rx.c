@@ -101,14 +101,13 @@ static void top_up(struct net_pair *pair, uint32_t len)
 		;
 }
 
-static void forget_chains(struct net_pair *pair)
+static void give_chains_back(struct net_pair *pair)
 {
 	struct net_rx *rx = &pair->rx;
 
 	virtqueue_unpop(&net_rx_queue(pair)->ring, (uint16_t)(rx->end - rx->first));
 	rx->first = rx->end = rx->segment_first = rx->segment_end = 0;
 	rx->room = 0;
-	rx->held = 0;
 }
 
 /* All chains taken, as one that can be read or written by offset. */
@@ -279,7 +278,7 @@ void net_rx_run(struct net_pair *pair)
 	uint64_t batch_end = bytes + NET_BATCH_BYTES;
 	unsigned left = NET_TURN_PACKETS;
 
-	if (rx->state != NET_RX_ON || !device_queue_usable(dq))
+	if (rx->state != NET_RX_ON || !device_queue_serving(dq))
 		return;
 	virtqueue_disable_kicks(&dq->ring);
 	while (device_queue_usable(dq)) {
@@ -306,6 +305,28 @@ void net_rx_run(struct net_pair *pair)
 }
 
 /* ---- starting and stopping ---- */
+
+/* The packet that waits for buffers: what lies in the guest's already goes before the rest, in ours. */
+static void withdraw_held(const struct net_pair *pair, struct net_rx *rx)
+{
+	struct descriptor_chain in = view(pair, true);
+
+	memmove(rx->overflow + rx->held_placed, rx->overflow, rx->held - rx->held_placed);
+	chain_read(&in, 0, rx->overflow, rx->held_placed);
+	rx->held_placed = 0;
+}
+
+void net_rx_pause(struct net_pair *pair)
+{
+	struct device_queue *dq = net_rx_queue(pair);
+
+	loop_timer_clear(dq->loop, &pair->rx.timer);
+	if (pair->rx.held)
+		withdraw_held(pair, &pair->rx);
+	give_chains_back(pair);
+	if (device_queue_usable(dq))
+		device_queue_signal(dq);
+}
 
 static void readable(struct loop_poll *poll, uint32_t revents)
 {
@@ -347,6 +368,7 @@ void net_rx_stop(struct net_pair *pair)
 
 	pair->rx.state = NET_RX_ENDING;
 	loop_timer_clear(dq->loop, &pair->rx.timer);
-	forget_chains(pair);
+	give_chains_back(pair);
+	pair->rx.held = 0;
 	loop_poll_stop(&pair->rx.poll, poll_released);
 }

@@ -14,6 +14,7 @@
  * Life. The socket at PATH exists as long as the device. While both data queues run the device is
  * `open`, and the I/O thread accepts; otherwise the main thread closes whoever connects. When a queue
  * is stopped all streams are dropped; the stop is answered when the ring has let go of every socket.
+ * While one is paused no run takes turns: rings and credit stay as they are, and the sockets' buffers hold what comes.
  */
 #include "virtio/vsock_private.h"
 
@@ -96,7 +97,7 @@ static void run(struct loop_job *job)
 	struct vsock *v = container_of(job, struct vsock, run_job);
 
 	if (atomic_load(&v->open)) {
-		if (!atomic_load(&v->device.broken) && take_turns(v))
+		if (!atomic_load(&v->device.broken) && !v->paused && take_turns(v))
 			loop_timer_set(v->loop, &v->again, now_ns());
 		if (atomic_load(&v->device.broken)) {
 			vsock_drop_all(v);
@@ -141,6 +142,18 @@ static void queue_kicked(struct device_queue *dq)
 	vsock_schedule(vsock_of(dq->device));
 }
 
+/* All is done within a run. */
+static void queue_pause(struct device_queue *dq)
+{
+	vsock_of(dq->device)->paused |= (uint8_t)(1u << dq->index);
+	device_queue_paused(dq);
+}
+
+static void queue_resume(struct device_queue *dq)
+{
+	vsock_of(dq->device)->paused &= (uint8_t) ~(1u << dq->index);
+}
+
 static void close_all(struct vsock *v)
 {
 	atomic_store(&v->open, false);
@@ -155,6 +168,7 @@ static void queue_stop(struct device_queue *dq)
 	struct vsock *v = vsock_of(dq->device);
 
 	v->started &= (uint8_t) ~(1u << dq->index);
+	v->paused &= (uint8_t) ~(1u << dq->index);
 	v->stop_asked |= (uint8_t)(1u << dq->index);
 	if (atomic_load(&v->open))
 		close_all(v);
@@ -240,6 +254,8 @@ static const struct virtio_ops vsock_ops = {
 	.queue_start = queue_start,
 	.queue_kicked = queue_kicked,
 	.queue_stop = queue_stop,
+	.queue_pause = queue_pause,
+	.queue_resume = queue_resume,
 	.destroy = destroy,
 };
 

@@ -129,11 +129,11 @@ struct vsock {
 	_Atomic bool reset_posted; /* shared: transport_job is in the loop */
 
 	struct loop *loop;
-	uint8_t started, stop_asked; /* queues, as bits */
-	bool listening;		     /* the ring has the listener's poll */
-	bool accept_waits;	     /* there may be somebody in the listen queue */
-	bool rx_starved;	     /* something waits for an RX buffer */
-	bool event_waits;	     /* a TRANSPORT_RESET waits for an event buffer */
+	uint8_t started, stop_asked, paused; /* queues, as bits */
+	bool listening;			     /* the ring has the listener's poll */
+	bool accept_waits;		     /* there may be somebody in the listen queue */
+	bool rx_starved;		     /* something waits for an RX buffer */
+	bool event_waits;		     /* a TRANSPORT_RESET waits for an event buffer */
 	struct loop_poll listen;
 	struct loop_job run_job, transport_job;
 	struct loop_timer again, accept_again;

@@ -177,6 +177,33 @@ void driver_reset(struct driver *d)
 	driver_reset_wait(d);
 }
 
+static void stands_still(struct virtio_device *dev, void *arg)
+{
+	bool *quiet = arg;
+
+	(void)dev;
+	*quiet = true;
+}
+
+void driver_quiesce(struct driver *d)
+{
+	uint64_t limit = now_ns() + DRIVER_WAIT_MS * 1000000ull;
+	bool quiet = false;
+
+	virtio_device_quiesce(d->device, stands_still, &quiet);
+	while (!quiet) {
+		if (now_ns() > limit)
+			fail("quiesce", "the device does not come to rest");
+		driver_turn(d);
+	}
+}
+
+void driver_unquiesce(struct driver *d)
+{
+	virtio_device_unquiesce(d->device);
+	driver_turn(d);
+}
+
 void driver_destroy(struct driver *d)
 {
 	if (d->device)

@@ -68,6 +68,10 @@ void driver_reset_begin(struct driver *d);
 void driver_reset_wait(struct driver *d);
 void driver_reset(struct driver *d);
 
+/* Quiesce, turning the main loop until the device stands still / let it go on. */
+void driver_quiesce(struct driver *d);
+void driver_unquiesce(struct driver *d);
+
 /* Run what has been posted to the main loop. */
 void driver_turn(struct driver *d);
 

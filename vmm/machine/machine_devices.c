@@ -261,3 +261,34 @@ void machine_devices_reset(struct machine_devices *devices, void (*done)(void *o
 	for (unsigned i = 0; i < devices->count; i++)
 		virtio_device_reset(virtio_pci_device(devices->virtio[i]), one_reset, devices);
 }
+
+static void one_quiet(struct virtio_device *dev, void *arg)
+{
+	struct machine_devices *devices = arg;
+	void (*done)(void *owner) = devices->quiesce_done;
+
+	(void)dev;
+	if (--devices->quiescing)
+		return;
+	devices->quiesce_done = NULL;
+	done(devices->quiesce_owner);
+}
+
+void machine_devices_quiesce(
+	struct machine_devices *devices, void (*done)(void *owner), void *owner)
+{
+	BUG_ON(devices->quiescing);
+	devices->quiesce_done = done;
+	devices->quiesce_owner = owner;
+	devices->quiescing = devices->count + 1; /* the last is this function */
+	for (unsigned i = 0; i < devices->count; i++)
+		virtio_device_quiesce(virtio_pci_device(devices->virtio[i]), one_quiet, devices);
+	one_quiet(NULL, devices);
+}
+
+void machine_devices_unquiesce(struct machine_devices *devices)
+{
+	devices->quiescing = 0;
+	for (unsigned i = 0; i < devices->count; i++)
+		virtio_device_unquiesce(virtio_pci_device(devices->virtio[i]));
+}

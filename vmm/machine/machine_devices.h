@@ -23,6 +23,9 @@ struct machine_devices {
 	unsigned resetting; /* devices whose reset is under way */
 	void (*reset_done)(void *owner);
 	void *owner;
+	unsigned quiescing; /* devices that do not stand still yet */
+	void (*quiesce_done)(void *owner);
+	void *quiesce_owner;
 };
 
 /* Opens every back end and plugs every device; nothing stays behind on failure. */
@@ -60,3 +63,11 @@ bool machine_devices_were_driven(const struct machine_devices *devices);
 
 /* Reset all; `done` is called on the main loop when nothing is in flight any more. */
 void machine_devices_reset(struct machine_devices *devices, void (*done)(void *owner), void *owner);
+
+/*
+ * Make all stand still, and call `done` on the main loop when they do, perhaps at once; let them go on (before `done` was called: it
+ * never will be). See virtio_device_quiesce(). One that is plugged in meanwhile is not driven, as no vCPU runs.
+ */
+void machine_devices_quiesce(
+	struct machine_devices *devices, void (*done)(void *owner), void *owner);
+void machine_devices_unquiesce(struct machine_devices *devices);
