@@ -9,6 +9,8 @@
 
 #include "vmm/base/log.h"
 
+#include <string.h>
+
 enum {
 	OFFSET_PRESENT = 0,
 	OFFSET_NEXT = 8,
@@ -175,4 +177,65 @@ struct hotplug_outcome hotplug_slots_take(struct hotplug_slots *slots)
 		.ejected = atomic_exchange(&slots->ejected, 0),
 		.kept = atomic_exchange(&slots->kept, 0),
 	};
+}
+
+/* Each slot is in one place of the drawing in hotplug_slots.h; what was answered may be asked again before it is looked at. */
+static int check(const void *thing, struct error *err)
+{
+	const struct hotplug_slots_state *s = thing;
+
+	if ((s->wanted & (s->present | s->told)) || (s->told & ~s->present) ||
+		(s->told_off & ~s->present) || (s->told & s->told_off))
+		return error_set(err, ERROR_CORRUPT, "a slot is present and absent at once");
+	return 0;
+}
+
+static const struct state_field fields[] = {
+	STATE_UINTS(struct hotplug_slots_state, area),
+	STATE_UINT(struct hotplug_slots_state, present),
+	STATE_UINT(struct hotplug_slots_state, wanted),
+	STATE_UINT(struct hotplug_slots_state, unwanted),
+	STATE_UINT(struct hotplug_slots_state, told),
+	STATE_UINT(struct hotplug_slots_state, told_off),
+	STATE_UINT(struct hotplug_slots_state, taken),
+	STATE_UINT(struct hotplug_slots_state, declined),
+	STATE_UINT(struct hotplug_slots_state, ejected),
+	STATE_UINT(struct hotplug_slots_state, kept),
+};
+
+const struct state_table hotplug_slots_state_table =
+	STATE_TABLE("hotplug_slots", 1, struct hotplug_slots_state, fields, .check = check);
+
+void hotplug_slots_save(const struct hotplug_slots *slots, struct hotplug_slots_state *state)
+{
+	*state = (struct hotplug_slots_state){
+		.present = atomic_load(&slots->present),
+		.wanted = atomic_load(&slots->wanted),
+		.unwanted = atomic_load(&slots->unwanted),
+		.told = atomic_load(&slots->told),
+		.told_off = atomic_load(&slots->told_off),
+		.taken = atomic_load(&slots->taken),
+		.declined = atomic_load(&slots->declined),
+		.ejected = atomic_load(&slots->ejected),
+		.kept = atomic_load(&slots->kept),
+	};
+	memcpy(state->area, slots->area, sizeof(state->area));
+}
+
+int hotplug_slots_load(
+	struct hotplug_slots *slots, const struct hotplug_slots_state *state, struct error *err)
+{
+	if (memcmp(state->area, slots->area, sizeof(state->area)) != 0)
+		return error_set(err, ERROR_INCOMPATIBLE,
+			"the guest's memory can grow in another place than this VM's");
+	atomic_store(&slots->present, state->present);
+	atomic_store(&slots->wanted, state->wanted);
+	atomic_store(&slots->unwanted, state->unwanted);
+	atomic_store(&slots->told, state->told);
+	atomic_store(&slots->told_off, state->told_off);
+	atomic_store(&slots->taken, state->taken);
+	atomic_store(&slots->declined, state->declined);
+	atomic_store(&slots->ejected, state->ejected);
+	atomic_store(&slots->kept, state->kept);
+	return 0;
 }

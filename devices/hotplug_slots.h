@@ -25,6 +25,7 @@
 
 #include "devices/bus.h"
 #include "devices/power.h"
+#include "vmm/state/state.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -76,3 +77,14 @@ bool hotplug_slots_remind(struct hotplug_slots *slots);
 uint64_t hotplug_slots_withdraw(struct hotplug_slots *slots, uint64_t which);
 
 struct hotplug_outcome hotplug_slots_take(struct hotplug_slots *slots);
+
+struct hotplug_slots_state {
+	uint64_t area[3]; /* must be that of the machine it is loaded into */
+	uint64_t present, wanted, unwanted, told, told_off, taken, declined, ejected, kept;
+};
+
+extern const struct state_table hotplug_slots_state_table;
+
+void hotplug_slots_save(const struct hotplug_slots *slots, struct hotplug_slots_state *state);
+int hotplug_slots_load(
+	struct hotplug_slots *slots, const struct hotplug_slots_state *state, struct error *err);

@@ -145,3 +145,27 @@ void legacy_add(struct legacy *legacy, struct bus *ports)
 	bus_add(ports, 0x64, 1, &i8042_command_ops, legacy);
 	bus_add(ports, 0x92, 1, &port92_ops, legacy);
 }
+
+static const struct state_field fields[] = {
+	STATE_UINT(struct legacy_state, port61, .max = PORT61_WRITABLE | PORT61_REFRESH),
+	STATE_UINT(struct legacy_state, port92),
+	STATE_UINT(struct legacy_state, reset_control, .max = CF9_MODE | CF9_RESET),
+};
+
+const struct state_table legacy_state_table = STATE_TABLE("legacy", 1, struct legacy_state, fields);
+
+void legacy_save(const struct legacy *legacy, struct legacy_state *state)
+{
+	state->port61 = atomic_load(&legacy->port61);
+	state->port92 = atomic_load(&legacy->port92);
+	state->reset_control = atomic_load(&legacy->reset_control);
+}
+
+int legacy_load(struct legacy *legacy, const struct legacy_state *state, struct error *err)
+{
+	(void)err;
+	atomic_store(&legacy->port61, state->port61);
+	atomic_store(&legacy->port92, state->port92);
+	atomic_store(&legacy->reset_control, state->reset_control);
+	return 0;
+}

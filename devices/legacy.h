@@ -9,6 +9,7 @@
 #pragma once
 
 #include "devices/bus.h"
+#include "vmm/state/state.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -27,3 +28,12 @@ extern const struct bus_ops legacy_cf9_ops;
 
 /* Claim all the other ports on the port bus. */
 void legacy_add(struct legacy *legacy, struct bus *ports);
+
+struct legacy_state {
+	uint8_t port61, port92, reset_control;
+};
+
+extern const struct state_table legacy_state_table;
+
+void legacy_save(const struct legacy *legacy, struct legacy_state *state);
+int legacy_load(struct legacy *legacy, const struct legacy_state *state, struct error *err);

@@ -84,3 +84,35 @@ bool pci_hotplug_withdraw(struct pci_hotplug *hotplug, unsigned slot)
 
 	return (up | down) & bit;
 }
+
+static int check(const void *thing, struct error *err)
+{
+	const struct pci_hotplug_state *state = thing;
+
+	if (state->up & state->down)
+		return error_set(err, ERROR_CORRUPT, "a slot is to be filled and emptied at once");
+	return 0;
+}
+
+static const struct state_field fields[] = {
+	STATE_UINT(struct pci_hotplug_state, up),
+	STATE_UINT(struct pci_hotplug_state, down),
+};
+
+const struct state_table pci_hotplug_state_table =
+	STATE_TABLE("pci_hotplug", 1, struct pci_hotplug_state, fields, .check = check);
+
+void pci_hotplug_save(const struct pci_hotplug *hotplug, struct pci_hotplug_state *state)
+{
+	state->up = atomic_load(&hotplug->up);
+	state->down = atomic_load(&hotplug->down);
+}
+
+int pci_hotplug_load(
+	struct pci_hotplug *hotplug, const struct pci_hotplug_state *state, struct error *err)
+{
+	(void)err;
+	atomic_store(&hotplug->up, state->up);
+	atomic_store(&hotplug->down, state->down);
+	return 0;
+}

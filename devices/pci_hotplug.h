@@ -16,6 +16,7 @@
 #include "devices/bus.h"
 #include "devices/pci.h"
 #include "devices/power.h"
+#include "vmm/state/state.h"
 
 #include <stdatomic.h>
 
@@ -54,3 +55,13 @@ bool pci_hotplug_remind(struct pci_hotplug *hotplug, unsigned slot);
 
 /* Take back what was asked of a slot. Returns true when the guest had not read it: then it will not hear of it. */
 bool pci_hotplug_withdraw(struct pci_hotplug *hotplug, unsigned slot);
+
+struct pci_hotplug_state {
+	uint32_t up, down; /* asked and not read */
+};
+
+extern const struct state_table pci_hotplug_state_table;
+
+void pci_hotplug_save(const struct pci_hotplug *hotplug, struct pci_hotplug_state *state);
+int pci_hotplug_load(
+	struct pci_hotplug *hotplug, const struct pci_hotplug_state *state, struct error *err);

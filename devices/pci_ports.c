@@ -49,3 +49,22 @@ static void ports_write(void *device, uint64_t offset, unsigned size, uint64_t v
 }
 
 const struct bus_ops pci_ports_ops = {.read = ports_read, .write = ports_write};
+
+static const struct state_field fields[] = {
+	STATE_UINT(struct pci_ports_state, address),
+};
+
+const struct state_table pci_ports_state_table =
+	STATE_TABLE("pci_ports", 1, struct pci_ports_state, fields);
+
+void pci_ports_save(const struct pci_ports *ports, struct pci_ports_state *state)
+{
+	state->address = atomic_load(&ports->address);
+}
+
+int pci_ports_load(struct pci_ports *ports, const struct pci_ports_state *state, struct error *err)
+{
+	(void)err;
+	atomic_store(&ports->address, state->address);
+	return 0;
+}

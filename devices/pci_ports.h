@@ -9,6 +9,7 @@
 #pragma once
 
 #include "devices/pci.h"
+#include "vmm/state/state.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -24,3 +25,12 @@ struct pci_ports {
 };
 
 extern const struct bus_ops pci_ports_ops;
+
+struct pci_ports_state {
+	uint32_t address;
+};
+
+extern const struct state_table pci_ports_state_table;
+
+void pci_ports_save(const struct pci_ports *ports, struct pci_ports_state *state);
+int pci_ports_load(struct pci_ports *ports, const struct pci_ports_state *state, struct error *err);

@@ -94,3 +94,24 @@ void power_press_button(struct power *power)
 {
 	power_raise(power, POWER_EVENT_BUTTON);
 }
+
+static const struct state_field fields[] = {
+	STATE_UINT(struct power_state, pending, .max = POWER_EVENTS_ALL),
+	STATE_UINT(struct power_state, status, .max = WAK_STS),
+};
+
+const struct state_table power_state_table = STATE_TABLE("power", 1, struct power_state, fields);
+
+void power_save(const struct power *power, struct power_state *state)
+{
+	state->pending = atomic_load(&power->pending);
+	state->status = atomic_load(&power->status);
+}
+
+int power_load(struct power *power, const struct power_state *state, struct error *err)
+{
+	(void)err;
+	atomic_store(&power->pending, state->pending);
+	atomic_store(&power->status, state->status);
+	return 0;
+}

@@ -10,6 +10,7 @@
 
 #include "devices/bus.h"
 #include "devices/irq_line.h"
+#include "vmm/state/state.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@
 #define POWER_EVENT_CPUS    (1u << 3) /* see hotplug_slots.h */
 #define POWER_EVENT_MEMORY  (1u << 4)
 #define POWER_EVENT_PCI	    (1u << 2) /* see pci_hotplug.h */
+#define POWER_EVENTS_ALL    0x1fu
 
 /* Called on the vCPU's thread that wrote the register: must not wait for that vCPU to stop. */
 struct power_ops {
@@ -51,3 +53,14 @@ void power_reset(struct power *power); /* nothing pending */
 /* Make events (POWER_EVENT_*) pending and tell the guest. Any thread. */
 void power_raise(struct power *power, uint32_t events);
 void power_press_button(struct power *power);
+
+/* What the guest can see. The edge of what is pending is the interrupt controller's. */
+struct power_state {
+	uint32_t pending;
+	uint8_t status;
+};
+
+extern const struct state_table power_state_table;
+
+void power_save(const struct power *power, struct power_state *state);
+int power_load(struct power *power, const struct power_state *state, struct error *err);

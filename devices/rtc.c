@@ -189,3 +189,39 @@ void rtc_destroy(struct rtc *rtc)
 {
 	pthread_mutex_destroy(&rtc->lock);
 }
+
+static int check(const void *thing, struct error *err)
+{
+	const struct rtc_state *state = thing;
+
+	if (state->nvram[REG_A] & A_UIP)
+		return error_set(err, ERROR_CORRUPT, "the clock's register A cannot be 0x%x",
+			state->nvram[REG_A]);
+	return 0;
+}
+
+static const struct state_field fields[] = {
+	STATE_UINT(struct rtc_state, index, .max = RTC_BYTES - 1),
+	STATE_BYTES(struct rtc_state, nvram),
+};
+
+const struct state_table rtc_state_table =
+	STATE_TABLE("rtc", 1, struct rtc_state, fields, .check = check);
+
+void rtc_save(struct rtc *rtc, struct rtc_state *state)
+{
+	pthread_mutex_lock(&rtc->lock);
+	state->index = rtc->index;
+	memcpy(state->nvram, rtc->nvram, sizeof(state->nvram));
+	pthread_mutex_unlock(&rtc->lock);
+}
+
+int rtc_load(struct rtc *rtc, const struct rtc_state *state, struct error *err)
+{
+	(void)err;
+	pthread_mutex_lock(&rtc->lock);
+	rtc->index = state->index;
+	memcpy(rtc->nvram, state->nvram, sizeof(rtc->nvram));
+	pthread_mutex_unlock(&rtc->lock);
+	return 0;
+}

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "devices/bus.h"
+#include "vmm/state/state.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -31,3 +32,14 @@ void rtc_init(struct rtc *rtc);
 void rtc_reset(
 	struct rtc *rtc); /* index and registers; NVRAM keeps its bytes, as a battery would */
 void rtc_destroy(struct rtc *rtc);
+
+/* The time is not in it: it is the host's. */
+struct rtc_state {
+	uint8_t index;
+	uint8_t nvram[RTC_BYTES];
+};
+
+extern const struct state_table rtc_state_table;
+
+void rtc_save(struct rtc *rtc, struct rtc_state *state);
+int rtc_load(struct rtc *rtc, const struct rtc_state *state, struct error *err);

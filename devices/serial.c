@@ -449,17 +449,25 @@ void serial_set_discard(struct serial *serial, bool discard)
 	unlock(serial, notice);
 }
 
+/* Up to `size` bytes of output, which stay where they are. */
+static uint32_t ring_peek(const struct serial *serial, void *data, size_t size)
+{
+	uint32_t count = (uint32_t)min_u64(ring_used(serial), size);
+	uint32_t at = serial->ring_head % SERIAL_OUTPUT_SIZE;
+	uint32_t first = (uint32_t)min_u64(count, SERIAL_OUTPUT_SIZE - at);
+
+	memcpy(data, serial->ring + at, first);
+	memcpy((uint8_t *)data + first, serial->ring, count - first);
+	return count;
+}
+
 size_t serial_take(struct serial *serial, void *data, size_t size)
 {
 	struct notice notice = {0};
-	uint32_t count, at, first;
+	uint32_t count;
 
 	pthread_mutex_lock(&serial->lock);
-	count = (uint32_t)min_u64(ring_used(serial), size);
-	at = serial->ring_head % SERIAL_OUTPUT_SIZE;
-	first = (uint32_t)min_u64(count, SERIAL_OUTPUT_SIZE - at);
-	memcpy(data, serial->ring + at, first);
-	memcpy((uint8_t *)data + first, serial->ring, count - first);
+	count = ring_peek(serial, data, size);
 	serial->ring_head += count;
 	ring_taken(serial, &notice);
 	unlock(serial, notice);
@@ -482,4 +490,70 @@ size_t serial_offer(struct serial *serial, const void *data, size_t size)
 		update(serial, &notice);
 	unlock(serial, notice);
 	return count;
+}
+
+static int check(const void *thing, struct error *err)
+{
+	const struct serial_state *s = thing;
+
+	if (s->regs.fcr & ~FCR_KEPT ||
+		(!fifo_on(&s->regs) && (s->regs.fcr || s->regs.rx_count > 1)))
+		return error_set(err, ERROR_CORRUPT, "its FIFO is not one of a 16550A");
+	if (s->stalled ? s->output_size <= SERIAL_OUTPUT_LOW : s->output_size >= SERIAL_OUTPUT_HIGH)
+		return error_set(
+			err, ERROR_CORRUPT, "its transmitter waits for nothing, or does not wait");
+	return 0;
+}
+
+static const struct state_field fields[] = {
+	STATE_UINT(struct serial_state, regs.ier, .max = IER_MASK),
+	STATE_UINT(struct serial_state, regs.lcr),
+	STATE_UINT(struct serial_state, regs.mcr, .max = MCR_MASK),
+	STATE_UINT(struct serial_state, regs.scr),
+	STATE_UINT(struct serial_state, regs.fcr),
+	STATE_UINT(struct serial_state, regs.lsr_errors, .max = LSR_OVERRUN),
+	STATE_UINT(struct serial_state, regs.msr_delta, .max = 15),
+	STATE_UINT(struct serial_state, regs.divisor),
+	STATE_BOOL(struct serial_state, regs.thr_pending),
+	STATE_BYTES(struct serial_state, regs.rx),
+	STATE_UINT(struct serial_state, regs.rx_head, .max = SERIAL_FIFO - 1),
+	STATE_UINT(struct serial_state, regs.rx_count, .max = SERIAL_FIFO),
+	STATE_BOOL(struct serial_state, line),
+	STATE_BOOL(struct serial_state, edge_sent),
+	STATE_BOOL(struct serial_state, stalled),
+	STATE_BLOB(struct serial_state, output, output_size),
+};
+
+const struct state_table serial_state_table =
+	STATE_TABLE("serial", 1, struct serial_state, fields, .check = check);
+
+void serial_save(struct serial *serial, struct serial_state *state)
+{
+	pthread_mutex_lock(&serial->lock);
+	state->regs = serial->regs;
+	state->line = serial->line;
+	state->edge_sent = serial->edge_sent;
+	state->stalled = serial->stalled;
+	state->output_size = ring_peek(serial, state->output, sizeof(state->output));
+	pthread_mutex_unlock(&serial->lock);
+}
+
+int serial_load(struct serial *serial, const struct serial_state *state, struct error *err)
+{
+	struct notice notice = {.output = state->output_size};
+
+	(void)err;
+	pthread_mutex_lock(&serial->lock);
+	serial->regs = state->regs;
+	serial->line = state->line;
+	serial->edge_sent = state->edge_sent;
+	serial->stalled = state->stalled;
+	memcpy(serial->ring, state->output, state->output_size);
+	serial->ring_head = 0;
+	serial->ring_tail = state->output_size;
+	if (serial->discard)
+		discard_output(serial, true, &notice);
+	check_room(serial, &notice);
+	unlock(serial, notice);
+	return 0;
 }

@@ -16,6 +16,7 @@
 
 #include "devices/bus.h"
 #include "devices/irq_line.h"
+#include "vmm/state/state.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -86,3 +87,17 @@ size_t serial_take(struct serial *serial, void *data, size_t size);
 
 /* Offer input: as many bytes as there is room for are taken. Returns how many; host->room follows if it was fewer. */
 size_t serial_offer(struct serial *serial, const void *data, size_t size);
+
+/* With the output that nobody has taken yet. */
+struct serial_state {
+	struct serial_registers regs;
+	bool line, edge_sent, stalled;
+	uint32_t output_size;
+	uint8_t output[SERIAL_OUTPUT_SIZE];
+};
+
+extern const struct state_table serial_state_table;
+
+void serial_save(struct serial *serial, struct serial_state *state);
+/* The far end is told of what waits for it. Where nobody listens here, the output is thrown away. */
+int serial_load(struct serial *serial, const struct serial_state *state, struct error *err);

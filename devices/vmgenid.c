@@ -55,3 +55,27 @@ int vmgenid_change(struct vmgenid *vmgenid, struct error *err)
 	power_raise(vmgenid->power, POWER_EVENT_VMGENID);
 	return 0;
 }
+
+static const struct state_field fields[] = {
+	STATE_BYTES(struct vmgenid_state, id),
+	STATE_UINT(struct vmgenid_state, gpa),
+};
+
+const struct state_table vmgenid_state_table =
+	STATE_TABLE("vmgenid", 1, struct vmgenid_state, fields);
+
+void vmgenid_save(const struct vmgenid *vmgenid, struct vmgenid_state *state)
+{
+	memcpy(state->id, vmgenid->id, sizeof(state->id));
+	state->gpa = vmgenid->gpa;
+}
+
+int vmgenid_load(struct vmgenid *vmgenid, const struct vmgenid_state *state, struct error *err)
+{
+	if (state->gpa != vmgenid->gpa)
+		return error_set(err, ERROR_INCOMPATIBLE,
+			"the guest looks for its VM generation id at 0x%llx, and this version has it at 0x%llx",
+			(unsigned long long)state->gpa, (unsigned long long)vmgenid->gpa);
+	memcpy(vmgenid->id, state->id, sizeof(vmgenid->id));
+	return 0;
+}

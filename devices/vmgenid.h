@@ -10,6 +10,7 @@
 #include "devices/power.h"
 #include "vmm/base/error.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/state/state.h"
 
 #include <stdint.h>
 
@@ -29,3 +30,14 @@ int vmgenid_place(struct vmgenid *vmgenid, struct error *err);
 
 /* Draw another id, write it and raise the event. vCPUs may run. */
 int vmgenid_change(struct vmgenid *vmgenid, struct error *err);
+
+struct vmgenid_state {
+	uint8_t id[16];
+	uint64_t gpa; /* where the guest was told that it is */
+};
+
+extern const struct state_table vmgenid_state_table;
+
+void vmgenid_save(const struct vmgenid *vmgenid, struct vmgenid_state *state);
+/* Nothing is written to memory, which has it. */
+int vmgenid_load(struct vmgenid *vmgenid, const struct vmgenid_state *state, struct error *err);

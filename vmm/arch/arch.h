@@ -134,6 +134,16 @@ void arch_platform_disconnect(struct arch_platform *platform, struct vm *vm);
 /* The generation id is written to RAM after each arch_boot_load(). */
 int arch_platform_place(struct arch_platform *platform, struct error *err);
 
+/* See arch_vm_save(). The platform is connected to the VM; it is not placed, for guest memory has its id. */
+int arch_platform_save(struct arch_platform *platform, struct state_writer *out, struct error *err);
+int arch_platform_load(struct arch_platform *platform, struct state_reader *in, struct error *err);
+
+/*
+ * The guest has become a copy: another generation id, in guest memory when this returns, with its interrupt on the way. For a clone
+ * after arch_platform_load(), before any vCPU runs.
+ */
+int arch_platform_new_generation(struct arch_platform *platform, struct error *err);
+
 struct serial *arch_platform_serial(struct arch_platform *platform);
 /* Slot n is vCPU n. arch_platform_connect() forgets all: tell it then which are present. */
 struct hotplug_slots *arch_platform_cpus(struct arch_platform *platform);

@@ -4,34 +4,14 @@
  * RTC, the hardware-reduced ACPI registers with the event device and PCI hot-plug, the generation id, and the legacy
  * ports. Interrupt controllers and clocks are KVM's (see vm.c in this folder).
  */
-#include "devices/legacy.h"
-#include "devices/pci_hotplug.h"
-#include "devices/pci_ports.h"
-#include "devices/power.h"
-#include "devices/rtc.h"
-#include "devices/serial.h"
-#include "devices/vmgenid.h"
-#include "vmm/arch/arch.h"
+#include "vmm/arch/x86_64/platform.h"
+
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-
-struct arch_platform {
-	struct arch_platform_config config;
-	struct arch_address_map map;
-	struct serial serial;
-	struct rtc rtc;
-	struct power power;
-	struct hotplug_slots cpus, memory;
-	struct pci_hotplug hotplug;
-	struct legacy legacy;
-	struct pci_ports pci_ports;
-	struct vmgenid vmgenid;
-	struct irq_line serial_irq, event_irq;
-};
 
 static void power_off(void *owner)
 {
@@ -190,12 +170,15 @@ int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *
 	ret = vm_irqfd_add(vm, p->map.serial_gsi, p->serial_irq.fd);
 	if (ret == 0)
 		ret = vm_irqfd_add(vm, p->map.event_gsi, p->event_irq.fd);
-	return ret < 0 ? error_errno(err, -ret, "KVM cannot connect the platform's interrupt lines")
-		       : 0;
+	if (ret < 0)
+		return error_errno(err, -ret, "KVM cannot connect the platform's interrupt lines");
+	p->vm = vm;
+	return 0;
 }
 
 void arch_platform_disconnect(struct arch_platform *p, struct vm *vm)
 {
+	p->vm = NULL;
 	vm_irqfd_remove(vm, p->map.serial_gsi, p->serial_irq.fd);
 	vm_irqfd_remove(vm, p->map.event_gsi, p->event_irq.fd);
 }
