@@ -16,7 +16,8 @@
 static const struct {
 	const char *name;
 	unsigned bit;
-} threads[] = {{"main", POLICY_MAIN}, {"vcpu", POLICY_VCPU}, {"io", POLICY_IO}};
+} threads[] = {
+	{"main", POLICY_MAIN}, {"vcpu", POLICY_VCPU}, {"io", POLICY_IO}, {"faults", POLICY_FAULTS}};
 
 static void die(const char *what, int err)
 {

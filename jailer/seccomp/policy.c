@@ -14,6 +14,7 @@
 #include <linux/kvm.h>
 #include <linux/membarrier.h>
 #include <linux/sockios.h>
+#include <linux/userfaultfd.h>
 #include <linux/vhost.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -85,6 +86,12 @@ const struct policy_rule policy_rules[] = {
 	{"ioctl", POLICY_VCPU, IOCTL(KVM_GET_LAPIC), "telling a reset from a crash"},
 	{"ioctl", POLICY_MAIN, IOCTL_FAMILY(KVMIO), "machine reset, kicks"},
 	{"rt_sigtimedwait", POLICY_VCPU | POLICY_MAIN, ANY, "taking a kick"},
+
+	/* Guest memory that is copied or filled while the guest runs. */
+	{"ioctl", POLICY_FAULTS | POLICY_MAIN, IOCTL_FAMILY(UFFDIO), "answering page faults"},
+	{"userfaultfd", POLICY_MAIN, ANY, "being told of page faults"},
+	{"poll", POLICY_FAULTS, ANY, "waiting for page faults"},
+	{"ppoll", POLICY_FAULTS, ANY, "waiting for page faults"},
 
 	/* Back ends. */
 	{"ioctl", POLICY_MAIN | POLICY_IO, IOCTL(TUNSETOFFLOAD), "offloads as negotiated"},

@@ -12,7 +12,9 @@ enum policy_threads {
 		1, /* control, timers, life cycle; starts all other threads, so it may do what they may */
 	POLICY_VCPU = 2, /* KVM_RUN and what an exit leads to */
 	POLICY_IO = 4,	 /* one device's queues */
-	POLICY_ALL = 7,
+	POLICY_FAULTS =
+		8, /* answers page faults while a snapshot is taken or restored in the background */
+	POLICY_ALL = 15,
 };
 
 /* One allowed call. Where `arg` is not 0, argument number arg-1, under `mask`, must equal `value`. */

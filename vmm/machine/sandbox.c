@@ -19,6 +19,7 @@ static const struct sock_fprog programs[][2] = {
 	[SANDBOX_MAIN] = {PROGRAM(main_enforce), PROGRAM(main_log)},
 	[SANDBOX_VCPU] = {PROGRAM(vcpu_enforce), PROGRAM(vcpu_log)},
 	[SANDBOX_IO] = {PROGRAM(io_enforce), PROGRAM(io_log)},
+	[SANDBOX_FAULTS] = {PROGRAM(faults_enforce), PROGRAM(faults_log)},
 };
 
 int sandbox_enter(enum sandbox_thread kind, enum seccomp_mode mode, struct error *err)

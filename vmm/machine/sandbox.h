@@ -8,7 +8,7 @@
 
 #include "vmm/machine/config.h"
 
-enum sandbox_thread { SANDBOX_MAIN, SANDBOX_VCPU, SANDBOX_IO };
+enum sandbox_thread { SANDBOX_MAIN, SANDBOX_VCPU, SANDBOX_IO, SANDBOX_FAULTS };
 
 /* 0, or a negative errno where the kernel has no filters. SECCOMP_OFF does nothing. */
 int sandbox_enter(enum sandbox_thread kind, enum seccomp_mode mode, struct error *err);

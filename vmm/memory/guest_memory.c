@@ -245,6 +245,12 @@ int guest_memory_plug(struct guest_memory *memory, unsigned slot, struct error *
 	int ret = 0;
 
 	BUG_ON(atomic_load(&memory->area.present) >> slot & 1);
+	if (memory->area.kept >> slot & 1) {
+		error_set(err, ERROR_WRONG_STATE,
+			"the memory that was unplugged at %#" PRIx64 " is still being copied",
+			r.gpa);
+		return error_hint(err, "try again when the snapshot is done");
+	}
 	/* Accounted from here on, as all of a guest's memory is. Of a slot that was there before it is nothing new. */
 	if (mprotect(r.host, r.size, PROT_READ | PROT_WRITE) < 0 ||
 		back_with(r.host, r.size, memory->pages) < 0)
@@ -261,14 +267,37 @@ int guest_memory_plug(struct guest_memory *memory, unsigned slot, struct error *
 	return ret;
 }
 
-void guest_memory_unplug(struct guest_memory *memory, unsigned slot)
+static void give_back(const struct guest_memory *memory, unsigned slot)
 {
 	struct memory_region r = guest_memory_slot(memory, slot);
 
-	atomic_fetch_and(&memory->area.present, ~(1ull << slot));
 	if (madvise(r.host, r.size, MADV_DONTNEED) < 0)
 		log_warn("the host does not take back %" PRIu64 " MiB of guest memory: %s",
 			r.size >> 20, strerrordesc_np(errno));
+}
+
+void guest_memory_unplug(struct guest_memory *memory, unsigned slot)
+{
+	atomic_fetch_and(&memory->area.present, ~(1ull << slot));
+	if (memory->holds)
+		memory->area.kept |= 1ull << slot;
+	else
+		give_back(memory, slot);
+}
+
+void guest_memory_hold(struct guest_memory *memory)
+{
+	memory->holds++;
+}
+
+void guest_memory_unhold(struct guest_memory *memory)
+{
+	BUG_ON(!memory->holds);
+	if (--memory->holds)
+		return;
+	for (uint64_t kept = memory->area.kept; kept; kept &= kept - 1)
+		give_back(memory, (unsigned)__builtin_ctzll(kept));
+	memory->area.kept = 0;
 }
 
 void guest_memory_each_plugged(const struct guest_memory *memory,

@@ -52,6 +52,7 @@ struct memory_area {
 	uint64_t unit;	    /* bytes, a power of two */
 	uint8_t *host;
 	_Atomic uint64_t present; /* bit n: slot n is plugged */
+	uint64_t kept;		  /* unplugged while held: its pages are still there */
 	void *mapping;
 	size_t mapping_size;
 };
@@ -63,6 +64,7 @@ struct guest_memory {
 	struct memory_area area;
 	enum memory_pages pages;
 	bool prealloc;
+	unsigned holds;
 	void *mapping; /* what munmap gets */
 	size_t mapping_size;
 	_Atomic(struct memory_marks *)
@@ -92,6 +94,13 @@ uint64_t guest_memory_slots_size(const struct guest_memory *memory, uint64_t slo
 /* Memory for an empty slot, of zeros, in view from then on. A plugged slot leaves view, and gives its pages back to the host. */
 int guest_memory_plug(struct guest_memory *memory, unsigned slot, struct error *err);
 void guest_memory_unplug(struct guest_memory *memory, unsigned slot);
+
+/*
+ * While it is held memory that is unplugged keeps its pages: somebody still reads them. They go back to the host when the last
+ * hold ends; until then that slot cannot be plugged again, and guest_memory_plug() says so. The same thread as plug and unplug.
+ */
+void guest_memory_hold(struct guest_memory *memory);
+void guest_memory_unhold(struct guest_memory *memory);
 
 /* Call `take` for each piece of the area that is plugged, as large as can be, in ascending order. */
 void guest_memory_each_plugged(const struct guest_memory *memory,
