@@ -88,6 +88,7 @@ static void free_blk(struct blk *blk)
 	blk_image_close(&blk->image);
 	if (blk->pools)
 		munmap(blk->pools, blk->pools_size);
+	free(blk_dirty_stop(&blk->dirty));
 	free(blk->queues);
 	free(blk);
 }
@@ -291,4 +292,53 @@ void blk_add_latency(struct virtio_device *dev, enum blk_latency kind, struct hi
 
 	for (unsigned i = 0; i < dev->queue_count; i++)
 		histogram_add_to(sums, &blk->queues[i].latencies[kind]);
+}
+
+/* ---- which blocks change ---- */
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* Each queue's thread is seen between two requests: what it saw of `dirty` before, it sees no more. */
+static void pass_by_queues(struct virtio_device *dev)
+{
+	for (unsigned i = 0; i < dev->thread_count; i++)
+		if (dev->threads[i].running)
+			loop_call(dev->threads[i].loop, nothing, NULL);
+}
+
+int blk_track(struct virtio_device *dev, struct error *err)
+{
+	struct blk *blk = blk_of(dev);
+
+	if (blk_dirty_on(&blk->dirty))
+		return 0;
+	if (blk_dirty_start(&blk->dirty, blk_size(dev)) < 0)
+		return error_errno(
+			err, ENOMEM, "disk '%s': its changes cannot be tracked", dev->id);
+	pass_by_queues(dev);
+	return 0;
+}
+
+void blk_untrack(struct virtio_device *dev)
+{
+	struct blk_dirty_map *map = blk_dirty_stop(&blk_of(dev)->dirty);
+
+	if (map)
+		pass_by_queues(dev);
+	free(map);
+}
+
+struct blk_dirty *blk_dirty(struct virtio_device *dev)
+{
+	return &blk_of(dev)->dirty;
+}
+
+struct blk_source blk_source(struct virtio_device *dev)
+{
+	const struct blk_image *image = &blk_of(dev)->image;
+
+	return (struct blk_source){.fd = image->fd, .block_device = image->block_device};
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "virtio/blk_dirty.h"
 #include "virtio/device.h"
 #include "vmm/base/histogram.h"
 
@@ -83,3 +84,18 @@ enum blk_latency { BLK_LATENCY_READ, BLK_LATENCY_WRITE, BLK_LATENCY_FLUSH, BLK_L
  * answered them. Any thread.
  */
 void blk_add_latency(struct virtio_device *dev, enum blk_latency kind, struct histogram_sums *sums);
+
+/*
+ * Which blocks change, from now on: each request that completes after this has returned is marked (blk_dirty.h). Tracked already:
+ * nothing changes. Main thread.
+ */
+int blk_track(struct virtio_device *dev, struct error *err);
+void blk_untrack(struct virtio_device *dev);
+struct blk_dirty *blk_dirty(struct virtio_device *dev);
+
+/* What holds the disk's content, for who copies it: the device's own descriptor, perhaps of direct I/O. Its offset is nobody's. */
+struct blk_source {
+	int fd;
+	bool block_device;
+};
+struct blk_source blk_source(struct virtio_device *dev);

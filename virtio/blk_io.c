@@ -273,6 +273,15 @@ static void step_done(struct blk_request *req, int32_t res)
 		clear_done(req, res);
 }
 
+/* What the step was to change has changed, wholly, in part or not at all: see blk_dirty.h for why it is now that this is noted. */
+static void note_changes(struct blk_request *req)
+{
+	bool clears = req->kind == BLK_DISCARD || req->kind == BLK_ZERO;
+
+	if (req->kind == BLK_WRITE || (clears && !req->syncing))
+		blk_dirty_mark(&req->queue->blk->dirty, req->offset, req->left);
+}
+
 void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags)
 {
 	struct blk_request *req = container_of(op, struct blk_request, op);
@@ -280,6 +289,7 @@ void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags)
 
 	(void)flags;
 	bq->in_flight--;
+	note_changes(req);
 	if (!req->bounce)
 		mark_read(req, res);
 	if (device_queue_usable(bq->dq))

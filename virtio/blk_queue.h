@@ -72,6 +72,7 @@ struct blk {
 	void *pools; /* one mapping behind all queues' pools */
 	size_t pools_size;
 	struct token_bucket iops, bps;
+	struct blk_dirty dirty;
 	char serial[BLK_SERIAL_LEN];
 	_Atomic uint64_t capacity; /* sectors; changes under dev.lock */
 	_Atomic bool
