@@ -140,6 +140,8 @@ const struct policy_rule policy_rules[] = {
 	{"renameat2", POLICY_MAIN, ANY, "the folder's name, never over anything"},
 	{"readlink", POLICY_MAIN, ANY, "the way from a snapshot to its parent"},
 	{"readlinkat", POLICY_MAIN, ANY, "the same where there is no readlink"},
+	{"ioctl", POLICY_MAIN, IOCTL(FICLONE), "a disk that shares its image's blocks"},
+	{"ioctl", POLICY_MAIN, IOCTL(FICLONERANGE), "whether it could"},
 
 	/* The main thread only. */
 	{"getrusage", POLICY_MAIN, ANY, "page faults, for the metrics"},

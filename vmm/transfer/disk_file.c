@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copying ranges of disks, and their checksums. See disk_file.h; disk_map.c has the block maps.
+ *
+ * A range is taken hole by hole where the source can tell (lseek(SEEK_DATA): files), and block by block: a block that reads as
+ * zeros is not written but left, or made, a hole. So a copy is never larger than its source, also of a volume, which has no
+ * holes to show. Reads are of whole blocks at their own offsets into an aligned buffer, as direct I/O wants them: the
+ * live image's descriptor is read as it is, past the page cache where the guest's own reads go past it.
+ */
+#include "vmm/transfer/disk_file.h"
+
+#include "vmm/base/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define PIECE	   MIB(1)
+#define DIRECT_MAX 4096 /* no alignment of buffers that direct I/O asks for is larger */
+
+int disk_pump_init(struct disk_pump *pump, struct error *err)
+{
+	pump->buffer = aligned_alloc(DIRECT_MAX, PIECE);
+	return pump->buffer ? 0 : error_errno(err, ENOMEM, "cannot copy '%s'", pump->from_name);
+}
+
+void disk_pump_release(struct disk_pump *pump)
+{
+	free(steal_ptr(&pump->buffer));
+}
+
+static int check_cancelled(const struct disk_work *work, struct error *err)
+{
+	if (work && atomic_load_explicit(&work->cancelled, memory_order_relaxed))
+		return error_set(err, ERROR_CANCELLED, "cancelled");
+	return 0;
+}
+
+static void count_done(struct disk_work *work, uint64_t bytes)
+{
+	if (work)
+		atomic_fetch_add_explicit(&work->done, bytes, memory_order_relaxed);
+}
+
+static int read_whole(
+	int fd, const char *name, uint8_t *data, uint64_t len, uint64_t offset, struct error *err)
+{
+	while (len) {
+		ssize_t n = pread(fd, data, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_errno(
+				err, errno, "cannot read '%s' at %" PRIu64, name, offset);
+		if (n == 0)
+			return error_set(err, ERROR_CORRUPT, "'%s' ends at %" PRIu64 ", too early",
+				name, offset);
+		data += n;
+		offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static int write_whole(const struct disk_pump *pump, const uint8_t *data, uint64_t len,
+	uint64_t offset, struct error *err)
+{
+	while (len) {
+		ssize_t n = pwrite(pump->to, data, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_errno(err, n ? errno : EIO, "cannot write '%s' at %" PRIu64,
+				pump->to_name, offset);
+		data += n;
+		offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static bool is_zero(const uint8_t *data, uint64_t len)
+{
+	return !data[0] && !memcmp(data, data + 1, len - 1);
+}
+
+/* ---- zeros ---- */
+
+static int write_zeros(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
+{
+	int ret = 0;
+
+	memset(pump->buffer, 0, min_u64(len, PIECE));
+	while (len && ret == 0) {
+		uint64_t here = min_u64(len, PIECE);
+
+		ret = write_whole(pump, pump->buffer, here, offset, err);
+		offset += here;
+		len -= here;
+	}
+	return ret;
+}
+
+/* The buffer is lost. */
+static int clear(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
+{
+	if (pump->fresh)
+		return 0;
+	if (fallocate(pump->to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+		    (off_t)len) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return error_errno(
+			err, errno, "cannot clear '%s' at %" PRIu64, pump->to_name, offset);
+	return write_zeros(pump, offset, len, err);
+}
+
+/* ---- data ---- */
+
+/* How many blocks' bytes from `at` on are of one kind, zero or not. */
+static uint64_t run_length(const uint8_t *data, uint64_t len, bool *zero)
+{
+	uint64_t run = min_u64(len, BLK_DIRTY_BLOCK);
+
+	*zero = is_zero(data, run);
+	while (run < len) {
+		uint64_t here = min_u64(len - run, BLK_DIRTY_BLOCK);
+
+		if (is_zero(data + run, here) != *zero)
+			break;
+		run += here;
+	}
+	return run;
+}
+
+static int write_piece(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
+{
+	int ret = 0;
+	bool zero;
+
+	/* Data first: clearing may need the buffer. */
+	for (unsigned pass = 0; pass < 2 && ret == 0; pass++)
+		for (uint64_t at = 0, run; at < len && ret == 0; at += run) {
+			run = run_length(pump->buffer + at, len - at, &zero);
+			if (!zero && pass == 0)
+				ret = write_whole(pump, pump->buffer + at, run, offset + at, err);
+			else if (zero && pass == 1)
+				ret = clear(pump, offset + at, run, err);
+		}
+	return ret;
+}
+
+static int copy_data(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
+{
+	int ret = 0;
+
+	while (len && ret == 0) {
+		uint64_t here = min_u64(len, PIECE);
+
+		ret = check_cancelled(pump->work, err);
+		if (ret == 0)
+			ret = read_whole(
+				pump->from, pump->from_name, pump->buffer, here, offset, err);
+		if (ret == 0)
+			ret = write_piece(pump, offset, here, err);
+		count_done(pump->work, here);
+		offset += here;
+		len -= here;
+	}
+	return ret;
+}
+
+/*
+ * The first range in [offset, end) that may hold data, in whole blocks; *from is `end` where there is none. A source that cannot tell
+ * (a block device) is all data.
+ */
+static void find_data(int fd, uint64_t offset, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	off_t data = lseek(fd, (off_t)offset, SEEK_DATA), hole;
+
+	*from = offset;
+	*to = end;
+	if (data < 0) {
+		if (errno == ENXIO)
+			*from = end;
+		return;
+	}
+	*from = min_u64(max_u64(align_down((uint64_t)data, BLK_DIRTY_BLOCK), offset), end);
+	if (*from == end)
+		return;
+	hole = lseek(fd, data, SEEK_HOLE);
+	/* The guest may have made one of it meanwhile: go on by a block at least. */
+	if (hole >= 0)
+		*to = min_u64(align_up(max_u64((uint64_t)hole, *from + 1), BLK_DIRTY_BLOCK), end);
+}
+
+int disk_pump_range(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
+{
+	uint64_t end = offset + len, from, to;
+	int ret = 0;
+
+	while (offset < end && ret == 0) {
+		find_data(pump->from, offset, end, &from, &to);
+		if (from > offset) {
+			ret = clear(pump, offset, from - offset, err);
+			count_done(pump->work, from - offset);
+		}
+		if (from == end)
+			break;
+		if (ret == 0)
+			ret = copy_data(pump, from, to - from, err);
+		offset = to;
+	}
+	return ret;
+}
+
+int disk_pump_blocks(
+	struct disk_pump *pump, const struct page_set *set, uint64_t size, struct error *err)
+{
+	uint64_t first, count;
+	int ret = 0;
+
+	for (uint64_t at = 0; ret == 0 && page_set_next_range(set, at, &first, &count);
+		at = first + count) {
+		uint64_t from = first << BLK_DIRTY_SHIFT;
+		uint64_t to = min_u64((first + count) << BLK_DIRTY_SHIFT, size);
+
+		if (from < to)
+			ret = disk_pump_range(pump, from, to - from, err);
+	}
+	return ret;
+}
+
+/* ---- checksums ---- */
+
+static void add_blocks(struct disk_checksum *sum, uint8_t *data, uint64_t first, uint64_t blocks)
+{
+	for (uint64_t i = 0; i < blocks; i++) {
+		XXH128_hash_t hash;
+
+		if (is_zero(data + (i << BLK_DIRTY_SHIFT), BLK_DIRTY_BLOCK))
+			continue;
+		hash = XXH3_128bits_withSeed(
+			data + (i << BLK_DIRTY_SHIFT), BLK_DIRTY_BLOCK, first + i + 1);
+		sum->low ^= hash.low64;
+		sum->high ^= hash.high64;
+	}
+}
+
+static int add_data(int fd, const char *name, uint8_t *buffer, uint64_t offset, uint64_t end,
+	struct disk_work *work, struct disk_checksum *sum, struct error *err)
+{
+	int ret = 0;
+
+	while (offset < end && ret == 0) {
+		uint64_t here = min_u64(end - offset, PIECE), blocks = block_count(here);
+
+		ret = check_cancelled(work, err);
+		if (ret == 0)
+			ret = read_whole(fd, name, buffer, here, offset, err);
+		memset(buffer + here, 0, (blocks << BLK_DIRTY_SHIFT) - here);
+		if (ret == 0)
+			add_blocks(sum, buffer, offset >> BLK_DIRTY_SHIFT, blocks);
+		count_done(work, here);
+		offset += here;
+	}
+	return ret;
+}
+
+int disk_file_checksum(int fd, const char *name, uint64_t size, struct disk_work *work,
+	struct disk_checksum *sum, struct error *err)
+{
+	_cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_MAX, PIECE);
+	uint64_t from, to;
+	int ret = 0;
+
+	*sum = (struct disk_checksum){0};
+	if (!buffer)
+		return error_errno(err, ENOMEM, "cannot read '%s'", name);
+	for (uint64_t at = 0; at < size && ret == 0; at = to) {
+		find_data(fd, at, size, &from, &to);
+		count_done(work, from - at);
+		if (from == size)
+			break;
+		ret = add_data(fd, name, buffer, from, to, work, sum, err);
+	}
+	return ret;
+}
