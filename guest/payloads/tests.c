@@ -31,5 +31,6 @@ const struct payload_test payload_tests[] = {
 	{"vsock_listen", test_vsock_listen},
 	{"net_echo", test_net_echo},
 	{"debug", test_debug},
+	{"dirty", test_dirty},
 	{0},
 };

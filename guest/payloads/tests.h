@@ -44,6 +44,9 @@ void test_serial_echo(void);
 void test_vsock_connect(void);
 void test_vsock_listen(void);
 
+/* test_dirty.c */
+void test_dirty(void);
+
 /* test_debug.c */
 void test_debug(void);
 

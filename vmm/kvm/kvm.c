@@ -4,6 +4,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/memory/pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -119,6 +120,7 @@ static int set_region(struct vm *vm, unsigned number, const struct memory_region
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = number,
+		.flags = size ? vm->slot_flags : 0,
 		.guest_phys_addr = r->gpa,
 		.memory_size = size,
 		.userspace_addr = (uint64_t)(uintptr_t)r->host,
@@ -162,6 +164,35 @@ void vm_unmap_slot(struct vm *vm, const struct guest_memory *memory, unsigned sl
 	struct memory_region r = guest_memory_slot(memory, slot);
 
 	BUG_ON(set_region(vm, MEMORY_REGIONS_MAX + slot, &r, 0) < 0);
+}
+
+unsigned vm_slot_of_piece(const struct guest_memory *memory, unsigned piece)
+{
+	return piece < memory->region_count ? piece
+					    : MEMORY_REGIONS_MAX + piece - memory->region_count;
+}
+
+int vm_log_writes(struct vm *vm, const struct guest_memory *memory, bool on, struct error *err)
+{
+	int ret = 0;
+
+	vm->slot_flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	for (unsigned i = 0; i < guest_memory_piece_count(memory) && ret == 0; i++) {
+		struct page_range piece = guest_memory_piece(memory, i);
+		struct memory_region r = {piece.gpa, piece.count * GUEST_PAGE_SIZE, piece.host};
+
+		if (guest_memory_piece_present(memory, i))
+			ret = set_region(vm, vm_slot_of_piece(memory, i), &r, r.size);
+	}
+	if (ret == 0)
+		return 0;
+	error_errno(err, -ret, "KVM cannot %s logging what the guest writes", on ? "begin" : "end");
+	if (on) {
+		struct error ignored;
+
+		vm_log_writes(vm, memory, false, &ignored);
+	}
+	return ret;
 }
 
 static int ioeventfd(struct vm *vm, uint64_t gpa, unsigned len, int fd, uint32_t flags)

@@ -26,6 +26,7 @@ struct vm {
 	int fd;
 	int kvm_fd; /* /dev/kvm; the caller's, open as long as the VM lives */
 	int vcpu_mmap_size;
+	uint32_t slot_flags;  /* of each memory slot */
 	bool fast_kicks;      /* ioeventfds of any length: the address alone decides (§4.59) */
 	pthread_mutex_t lock; /* guards the routes below */
 	bool route_used[VM_ROUTES_MAX];	      /* by GSI */
@@ -50,6 +51,12 @@ int vm_map_memory(struct vm *vm, const struct guest_memory *memory, struct error
 /* The same for one slot of the area in which memory comes and goes, also while vCPUs run. */
 int vm_map_slot(struct vm *vm, const struct guest_memory *memory, unsigned slot, struct error *err);
 void vm_unmap_slot(struct vm *vm, const struct guest_memory *memory, unsigned slot);
+
+/* What KVM calls the slot that holds this piece of memory (vmm/memory/pages.h). */
+unsigned vm_slot_of_piece(const struct guest_memory *memory, unsigned piece);
+
+/* Log what vCPUs write (KVM_MEM_LOG_DIRTY_PAGES), in each slot that there is and in those that come, or no more. */
+int vm_log_writes(struct vm *vm, const struct guest_memory *memory, bool on, struct error *err);
 
 /*
  * Eventfd `fd` is signalled, without an exit to us, when the guest writes to the address. `len` 0

@@ -18,6 +18,7 @@
 #include "vmm/arch/arch.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/machine/dirty.h"
 #include "vmm/machine/machine_private.h"
 #include "vmm/machine/plug.h"
 #include "vmm/machine/sandbox.h"
@@ -219,6 +220,7 @@ static void power_off(struct machine *m)
 	vcpus_destroy(&m->vcpus);
 	machine_devices_set_vm(&m->devices, NULL);
 	arch_platform_disconnect(m->platform, &m->vm);
+	dirty_engine_detach(&m->dirty);
 	vm_destroy(&m->vm);
 	m->powered = false;
 }
@@ -240,8 +242,10 @@ static int power_on(struct machine *m, struct error *err)
 	ret = arch_vm_init(&m->vm, err);
 	if (ret == 0)
 		ret = vm_map_memory(&m->vm, &m->memory, err);
-	if (ret == 0)
+	if (ret == 0) {
+		dirty_engine_attach(&m->dirty, &m->vm);
 		ret = arch_platform_connect(m->platform, &m->vm, err);
+	}
 	if (ret == 0)
 		ret = add_vcpus(m, err);
 	hotplug_begin(&m->cpus, low_bits(m->config->cpus));
@@ -399,6 +403,8 @@ static int make(struct machine *m, struct error *err)
 	if (ret == 0)
 		ret = make_memory(m, err);
 	if (ret == 0)
+		dirty_engine_init(&m->dirty, &m->memory);
+	if (ret == 0)
 		ret = machine_devices_create(
 			&m->devices, m->config, &m->map, &m->memory, m->loop, err);
 	if (ret < 0)
@@ -452,8 +458,11 @@ void machine_destroy(struct machine *m)
 	console_destroy(m->console); /* the loop will not turn any more */
 	if (m->powered) {
 		arch_platform_disconnect(m->platform, &m->vm);
+		dirty_engine_detach(&m->dirty);
 		vm_destroy(&m->vm);
 	}
+	machine_dirty_stop(m);
+	dirty_engine_destroy(&m->dirty);
 	arch_platform_destroy(m->platform);
 	arch_cpu_model_destroy(m->cpu_model);
 	cleanup_close(&m->kvm_fd);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "vmm/arch/arch.h"
+#include "vmm/kvm/dirty_engine.h"
 #include "vmm/machine/hotplug_private.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_devices.h"
@@ -25,6 +26,9 @@ struct machine {
 	struct arch_address_map map;
 	struct loop *loop;
 	struct guest_memory memory;
+	struct dirty_engine dirty; /* attached to `vm` while there is one */
+	struct dirty_user dirty_user;
+	bool follows_dirty; /* dirty_user is one of its users */
 	int kvm_fd;
 	struct arch_cpu_model *cpu_model;
 	struct arch_platform *platform;

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * KVM's log of the pages that vCPUs write: one bit a page and memory slot (KVM API §4.8 KVM_GET_DIRTY_LOG, §4.117
+ * KVM_CLEAR_DIRTY_LOG, §7.18 KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2).
+ *
+ * With manual protection, to look at the log is only to copy it: nothing is cleared and no page is protected. That is done
+ * page by page, by dirty_log_rearm(): it clears bits and write-protects the pages, so that the next write to each sets its bit
+ * again. And with "initially all set" the log begins with every bit set and no page protected: switching it on costs the
+ * guest nothing, whatever the size of its memory, and a page costs it a fault only after it was armed once.
+ *
+ * Threads: start and stop on the thread that maps and unmaps memory; the others on any, one at a time. vCPUs may run.
+ */
+#pragma once
+
+#include "vmm/kvm/kvm.h"
+#include "vmm/memory/page_set.h"
+
+/* Every page of every slot is dirty then, also of slots that come later. */
+int dirty_log_start(struct vm *vm, const struct guest_memory *memory, struct error *err);
+void dirty_log_stop(struct vm *vm, const struct guest_memory *memory);
+
+/* Overwrite `set` with what is in the log. A slot that comes or goes meanwhile may have no bits in it. */
+int dirty_log_look(const struct vm *vm, const struct guest_memory *memory, struct page_set *set,
+	struct error *err);
+
+/* Clear and protect what is in `set` among these pages: multiples of 64, but at the end of the set. */
+int dirty_log_rearm(const struct vm *vm, const struct guest_memory *memory,
+	const struct page_set *set, uint64_t first, uint64_t count, struct error *err);
