@@ -464,6 +464,101 @@ START_TEST(without_xsave_there_is_no_feature_that_needs_it)
 }
 END_TEST
 
+/* ---- another host ---- */
+
+static struct cpuid_table seen;
+
+/* What the guest began with; `made` is the best of the host that it comes to. */
+static int move(void)
+{
+	must_build("host", 2);
+	return cpuid_check_compatible(&seen, &made, &err);
+}
+
+static void begin(unsigned vendor, const char *model)
+{
+	vendor ? make_amd_host() : make_intel_host();
+	must_build(model, 2);
+	seen = made;
+}
+
+static void must_lack(const char *words)
+{
+	ck_assert_int_lt(move(), 0);
+	ck_assert_int_eq(err.kind, ERROR_INCOMPATIBLE);
+	ck_assert_msg(strstr(err.text, words), "'%s' is not in: %s", words, err.text);
+}
+
+START_TEST(a_guest_of_any_model_goes_on_where_it_began_and_on_a_richer_host)
+{
+	static const char *const models[] = {"host", "x86-64-v2", "x86-64-v3", "x86-64-v4"};
+
+	for (unsigned vendor = 0; vendor < 2; vendor++)
+		for (unsigned i = 0; i < ARRAY_SIZE(models); i++) {
+			begin(vendor, models[i]);
+			ck_assert_msg(move() == 0, "%s: %s", models[i], err.text);
+		}
+	begin(0, "host");
+	seen = made;
+	cpuid_find(&seen, 7, 0)->ebx &= ~(1u << 16); /* it never saw what this host has */
+	ck_assert_msg(cpuid_check_compatible(&seen, &made, &err) == 0, "%s", err.text);
+}
+END_TEST
+
+START_TEST(each_feature_that_another_host_lacks_is_named)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(psabi); i++) {
+		if (!strcmp(psabi[i].name, "xsave"))
+			continue; /* takes many with it: below */
+		begin(0, "host");
+		*cpuid_register(cpuid_find(&host, psabi[i].leaf, 0), psabi[i].reg) &=
+			~(1u << psabi[i].bit);
+		must_lack(psabi[i].name);
+	}
+	begin(0, "x86-64-v3");
+	cpuid_find(&host, 1, 0)->ecx &= ~(1u << 26);
+	must_lack("xsave");
+	ck_assert_ptr_nonnull(strstr(err.text, "avx2"));
+	begin(1, "host");
+	cpuid_find(&host, 0x40000001, 0)->eax &= ~(1u << 3);
+	must_lack("KVM clocksource2");
+	begin(1, "host");
+	cpuid_find(&host, 0x80000007, 0)->edx = 0;
+	must_lack("nonstop_tsc");
+	begin(0, "host");
+	cpuid_find(&host, 7, 1)->eax &= ~(1u << 31); /* nobody knows its name yet */
+	must_lack("CPUID 0x7/1 EAX bit 31");
+	ck_assert_ptr_nonnull(strstr(err.hint, "--cpu-model"));
+}
+END_TEST
+
+START_TEST(a_host_with_much_less_is_refused_in_a_text_of_bounded_length)
+{
+	begin(0, "host");
+	cpuid_find(&host, 7, 0)->ebx = cpuid_find(&host, 7, 0)->ecx = 0;
+	cpuid_find(&host, 7, 0)->edx = 0;
+	must_lack(" more");
+	ck_assert_uint_lt(strlen(err.text), sizeof(err.text) - 1);
+}
+END_TEST
+
+START_TEST(another_maker_another_xsave_area_and_fewer_address_bits_are_refused)
+{
+	begin(0, "x86-64-v3");
+	make_amd_host();
+	must_lack("GenuineIntel, this host's is of AuthenticAMD");
+	begin(0, "host");
+	cpuid_find(&host, 0xd, 9)->ebx = 2432; /* PKRU, where AMD has it */
+	must_lack("XSAVE component 9 at offset 2688");
+	begin(0, "host");
+	cpuid_find(&host, 0x80000008, 0)->eax = 0x302e;
+	must_lack("57 virtual address bits (it has 48)");
+	begin(1, "host");
+	cpuid_find(&host, 0x80000008, 0)->eax = 0x3028;
+	must_lack("physical address bits (it has 40)");
+}
+END_TEST
+
 /* ---- this machine's KVM ---- */
 
 static void try_model(int kvm_fd, const char *name, unsigned cpus)
@@ -524,6 +619,10 @@ int main(void)
 	tcase_add_test(tc, each_vcpu_finds_its_own_id_everywhere_and_its_clocks_frequency);
 	tcase_add_test(tc, the_xsave_leaf_has_the_components_of_the_features_and_their_size);
 	tcase_add_test(tc, without_xsave_there_is_no_feature_that_needs_it);
+	tcase_add_test(tc, a_guest_of_any_model_goes_on_where_it_began_and_on_a_richer_host);
+	tcase_add_test(tc, each_feature_that_another_host_lacks_is_named);
+	tcase_add_test(tc, a_host_with_much_less_is_refused_in_a_text_of_bounded_length);
+	tcase_add_test(tc, another_maker_another_xsave_area_and_fewer_address_bits_are_refused);
 	/* What needs a KVM is left out, not failed, where there is none. */
 	if (access("/dev/kvm", R_OK | W_OK) == 0)
 		tcase_add_test(tc, this_machines_kvm_takes_every_model_that_it_can_give);

@@ -4,6 +4,7 @@
  * another is saved of that again, and must be the same. Nothing of it runs; the state is made up.
  */
 #include "tests/unit/runner.h"
+#include "tests/unit/state_random.h"
 #include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/vcpu_state.h"
 #include "vmm/base/util.h"
@@ -31,10 +32,7 @@ static uint64_t seed = 88172645463325252;
 
 static uint64_t any(void)
 {
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
+	return random_next(&seed);
 }
 
 static void nothing_stops(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail)
@@ -46,12 +44,13 @@ static void nothing_stops(void *owner, struct vcpu *vcpu, enum vcpu_stop why, ui
 
 static const struct vcpu_ops ops = {.stopped = nothing_stops};
 
-static void make(struct guest *g, unsigned cpus)
+/* The model becomes the guest's. */
+static void make_with(struct guest *g, unsigned cpus, struct arch_cpu_model *model)
 {
 	const struct guest_memory_config layout = {
 		.region_count = 1, .regions[0] = {.size = MIB(2)}, .pages = MEMORY_PAGES_OFF};
 
-	DO(arch_cpu_model_create(kvm_fd, "host", cpus, &g->model, &err));
+	g->model = model;
 	DO(vm_create(&g->vm, kvm_fd, &err));
 	DO(arch_vm_init(&g->vm, &err));
 	DO(guest_memory_create(&layout, &g->memory, &err));
@@ -61,6 +60,14 @@ static void make(struct guest *g, unsigned cpus)
 		DO(vcpu_add(&g->vcpus, &ops, NULL, &err));
 		DO(arch_vcpu_init(g->vcpus.vcpus[i], g->model, &err));
 	}
+}
+
+static void make(struct guest *g, unsigned cpus)
+{
+	struct arch_cpu_model *model;
+
+	DO(arch_cpu_model_create(kvm_fd, "host", cpus, &model, &err));
+	make_with(g, cpus, model);
 }
 
 static void end(struct guest *g)
@@ -419,6 +426,30 @@ START_TEST(the_vcpus_clocks_are_as_far_apart_as_they_were)
 }
 END_TEST
 
+START_TEST(another_frequency_of_the_tsc_is_scaled_or_refused)
+{
+	struct guest g;
+	struct vcpu *vcpu;
+	uint32_t khz = 0, now = 0;
+
+	make(&g, 1);
+	vcpu = g.vcpus.vcpus[0];
+	DO(clock_frequency(vcpu, &khz, &err));
+	DO(clock_set_frequency(vcpu, khz, &err));
+	if (kvm_check(kvm_fd, KVM_CAP_TSC_CONTROL) > 0) {
+		DO(clock_set_frequency(vcpu, khz / 2, &err));
+		DO(clock_frequency(vcpu, &now, &err));
+		ck_assert_uint_eq(now, khz / 2);
+	} else {
+		ck_assert_int_lt(clock_set_frequency(vcpu, khz / 2, &err), 0);
+		ck_assert_int_eq(err.kind, ERROR_INCOMPATIBLE);
+		ck_assert_ptr_nonnull(strstr(err.text, "cannot scale it"));
+		ck_assert_int_lt(clock_set_frequency(vcpu, khz + khz / 1000, &err), 0);
+	}
+	end(&g);
+}
+END_TEST
+
 /* ---- what another host cannot take ---- */
 
 static struct vcpu_state *state_of(const struct state_writer *saved)
@@ -504,6 +535,88 @@ START_TEST(a_register_that_this_kvm_does_not_take_is_named)
 }
 END_TEST
 
+/* ---- the CPU model ---- */
+
+static struct state_writer save_model(struct guest *g)
+{
+	struct state_writer out;
+
+	state_begin(&out);
+	DO(arch_cpu_model_save(g->model, g->vcpus.vcpus[0], &out, &err));
+	DO(state_finish(&out, &err));
+	return out;
+}
+
+/* All that a vCPU says of itself. */
+static void get_cpuid(struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
+{
+	cpuid->nent = 256;
+	IOCTL(ioctl(vcpu->fd, KVM_GET_CPUID2, cpuid));
+}
+
+START_TEST(a_guest_goes_on_with_the_cpuid_that_it_has_seen)
+{
+	const size_t size = sizeof(struct kvm_cpuid2) + 256 * sizeof(struct kvm_cpuid_entry2);
+	struct kvm_cpuid2 *first = calloc(1, size), *second = calloc(1, size);
+	struct arch_cpu_model *model;
+	struct state_writer saved, again;
+	struct state_reader in;
+	struct guest g;
+
+	make(&g, 2);
+	get_cpuid(g.vcpus.vcpus[1], first);
+	saved = save_model(&g);
+	DO(state_open(&in, saved.bytes, saved.size, &err));
+	ck_assert_int_lt(arch_cpu_model_load(kvm_fd, 3, &in, &model, &err), 0);
+	ck_assert_ptr_nonnull(strstr(err.text, "2 vCPUs at most"));
+	DO(arch_cpu_model_load(kvm_fd, 2, &in, &model, &err));
+	state_close(&in);
+	end(&g);
+	make_with(&g, 2, model);
+	get_cpuid(g.vcpus.vcpus[1], second);
+	ck_assert_uint_eq(first->nent, second->nent);
+	ck_assert_mem_eq(first->entries, second->entries, first->nent * sizeof(first->entries[0]));
+	again = save_model(&g);
+	ck_assert_uint_eq(saved.size, again.size);
+	ck_assert_mem_eq(saved.bytes, again.bytes, saved.size);
+	end(&g);
+	state_release(&saved);
+	state_release(&again);
+	free(first);
+	free(second);
+}
+END_TEST
+
+START_TEST(a_damaged_cpu_model_is_refused_or_is_one)
+{
+	struct arch_cpu_model *model;
+	struct guest g;
+	unsigned refused = 0;
+
+	make(&g, 1);
+	for (unsigned i = 0; i < 1000; i++) {
+		struct state_writer saved = save_model(&g);
+		struct state_reader in;
+		bool opened;
+
+		state_damage(&saved, &seed);
+		opened = state_open(&in, saved.bytes, saved.size, &err) == 0;
+		if (opened && arch_cpu_model_load(kvm_fd, 1, &in, &model, &err) == 0) {
+			arch_cpu_model_destroy(model);
+		} else {
+			refused++;
+			ck_assert_msg(err.kind == ERROR_CORRUPT || err.kind == ERROR_INCOMPATIBLE,
+				"%s", err.text);
+		}
+		if (opened)
+			state_close(&in);
+		state_release(&saved);
+	}
+	ck_assert_uint_gt(refused, 500);
+	end(&g);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("vcpu_state");
@@ -518,6 +631,9 @@ int main(void)
 	tcase_add_test(tc, sixty_four_vcpus_are);
 	tcase_add_test(tc, the_clocks_have_moved_on_by_as_much_as_the_hosts);
 	tcase_add_test(tc, the_vcpus_clocks_are_as_far_apart_as_they_were);
+	tcase_add_test(tc, another_frequency_of_the_tsc_is_scaled_or_refused);
 	tcase_add_test(tc, a_register_that_this_kvm_does_not_take_is_named);
+	tcase_add_test(tc, a_guest_goes_on_with_the_cpuid_that_it_has_seen);
+	tcase_add_test(tc, a_damaged_cpu_model_is_refused_or_is_one);
 	return run_tests("vcpu_state", tc, NULL);
 }

@@ -42,6 +42,15 @@ int arch_cpu_model_create(int kvm_fd, const char *name, unsigned cpus, struct ar
 	struct error *err);
 void arch_cpu_model_destroy(struct arch_cpu_model *model);
 
+/*
+ * The model that a guest began with, and goes on with on another host (vmm/state/state.h). `vcpu` is any of the guest's, for its clock's
+ * frequency; `cpus` as for arch_cpu_model_create(). Load refuses, in words, what this host cannot give; nothing needs to be made before.
+ */
+int arch_cpu_model_save(const struct arch_cpu_model *model, const struct vcpu *vcpu,
+	struct state_writer *out, struct error *err);
+int arch_cpu_model_load(int kvm_fd, unsigned cpus, struct state_reader *in,
+	struct arch_cpu_model **out, struct error *err);
+
 /* After vm_create(), before any vCPU: interrupt controllers, clocks, platform pages. */
 int arch_vm_init(struct vm *vm, struct error *err);
 

@@ -139,7 +139,7 @@ static int sample(const struct vcpu *first, struct clock_state *s, struct error 
 	return 0;
 }
 
-static int tsc_khz(const struct vcpu *vcpu, uint32_t *khz, struct error *err)
+int clock_frequency(const struct vcpu *vcpu, uint32_t *khz, struct error *err)
 {
 	int ret = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
 
@@ -153,7 +153,7 @@ int clock_save(struct vcpu_group *vcpus, struct state_writer *out, struct error 
 {
 	struct clock_state state = {.vcpus = vcpus->count};
 	uint64_t first, other;
-	int ret = tsc_khz(vcpus->vcpus[0], &state.tsc_khz, err);
+	int ret = clock_frequency(vcpus->vcpus[0], &state.tsc_khz, err);
 
 	if (ret == 0)
 		ret = sample(vcpus->vcpus[0], &state, err);
@@ -175,10 +175,10 @@ static uint64_t ticks(uint64_t ns, uint32_t khz)
 }
 
 /* A guest of another frequency: KVM scales its TSC where the processor can. */
-static int set_frequency(const struct vcpu *vcpu, uint32_t khz, struct error *err)
+int clock_set_frequency(const struct vcpu *vcpu, uint32_t khz, struct error *err)
 {
 	uint32_t now = khz;
-	int ret = tsc_khz(vcpu, &now, err);
+	int ret = clock_frequency(vcpu, &now, err);
 	uint64_t apart = now > khz ? now - khz : khz - now;
 
 	if (ret < 0 || !apart)
@@ -261,7 +261,7 @@ int clock_load(struct vcpu_group *vcpus, struct state_reader *in, struct error *
 
 	now = state; /* its frequency */
 	for (unsigned i = 0; i < vcpus->count && ret == 0; i++)
-		ret = set_frequency(vcpus->vcpus[i], state.tsc_khz, err);
+		ret = clock_set_frequency(vcpus->vcpus[i], state.tsc_khz, err);
 	if (ret == 0)
 		ret = sample(vcpus->vcpus[0], &now, err);
 	if (ret == 0)

@@ -5,6 +5,7 @@
  */
 #include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/arch/x86_64/vcpu_state.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
@@ -20,6 +21,7 @@ _Static_assert(offsetof(struct cpuid_table, entries) == offsetof(struct kvm_cpui
 
 struct arch_cpu_model {
 	struct cpuid_table cpuid;
+	uint32_t tsc_khz; /* of a guest that began elsewhere; 0: the host's */
 };
 
 #define MSR_MISC_ENABLE		 0x1a0
@@ -87,6 +89,101 @@ void arch_cpu_model_destroy(struct arch_cpu_model *model)
 	free(model);
 }
 
+/* ---- the state of a model ---- */
+
+/* Leaves that are looked for without asking whether they are there. */
+static bool is_whole(struct cpuid_table *table)
+{
+	return table->count <= CPUID_ENTRIES_MAX - 20 && cpuid_find(table, 0, 0) &&
+	       cpuid_find(table, 1, 0) && cpuid_find(table, 0x80000001, 0) &&
+	       cpuid_find(table, 0xb, 0) && cpuid_find(table, 0xb, 1) && cpuid_find(table, 0xb, 2);
+}
+
+static int check_model(const void *thing, struct error *err)
+{
+	const struct arch_cpu_model *model = thing;
+	struct cpuid_table *table = (struct cpuid_table *)(uintptr_t)&model->cpuid; /* only read */
+
+	if (!is_whole(table))
+		return error_set(err, ERROR_CORRUPT, "its CPUID is not that of a VM's processor");
+	for (uint32_t i = 0; i < table->count; i++) /* some old KVMs list leaf 2 more than once */
+		if (table->entries[i].function != 2 &&
+			cpuid_find(table, table->entries[i].function, table->entries[i].index) !=
+				&table->entries[i])
+			return error_set(err, ERROR_CORRUPT,
+				"its CPUID has leaf 0x%" PRIx32 " twice",
+				table->entries[i].function);
+	return 0;
+}
+
+#define KVM_CPUID_FLAGS                                                                            \
+	(KVM_CPUID_FLAG_SIGNIFCANT_INDEX | KVM_CPUID_FLAG_STATEFUL_FUNC |                          \
+		KVM_CPUID_FLAG_STATE_READ_NEXT)
+#define ENTRY(member, ...) STATE_UINT(struct kvm_cpuid_entry2, member, __VA_ARGS__)
+static const struct state_field entry_fields[] = {
+	ENTRY(function),
+	ENTRY(index),
+	ENTRY(flags, .max = KVM_CPUID_FLAGS),
+	ENTRY(eax),
+	ENTRY(ebx),
+	ENTRY(ecx),
+	ENTRY(edx),
+};
+static const struct state_table entry_table =
+	STATE_TABLE("cpuid", 1, struct kvm_cpuid_entry2, entry_fields);
+
+static const struct state_field model_fields[] = {
+	STATE_LIST(struct arch_cpu_model, cpuid.entries, cpuid.count, &entry_table),
+	STATE_UINT(struct arch_cpu_model, tsc_khz),
+};
+static const struct state_table model_table =
+	STATE_TABLE("cpu_model", 1, struct arch_cpu_model, model_fields, .check = check_model);
+
+int arch_cpu_model_save(const struct arch_cpu_model *model, const struct vcpu *vcpu,
+	struct state_writer *out, struct error *err)
+{
+	struct arch_cpu_model seen = *model;
+	int ret = clock_frequency(vcpu, &seen.tsc_khz, err);
+
+	if (ret == 0)
+		state_save(out, &model_table, "", &seen);
+	return ret;
+}
+
+static int check_here(int kvm_fd, unsigned cpus, struct arch_cpu_model *model, struct error *err)
+{
+	struct arch_cpu_model *here;
+	unsigned told = cpuid_find(&model->cpuid, 1, 0)->ebx >> 16 & 0xff;
+	int ret;
+
+	if (told != cpus)
+		return error_set(err, ERROR_INCOMPATIBLE,
+			"the guest was told of %u vCPUs at most, and this VM has %u", told, cpus);
+	ret = arch_cpu_model_create(kvm_fd, "host", cpus, &here, err);
+	if (ret < 0)
+		return ret;
+	ret = cpuid_check_compatible(&model->cpuid, &here->cpuid, err);
+	arch_cpu_model_destroy(here);
+	return ret;
+}
+
+int arch_cpu_model_load(int kvm_fd, unsigned cpus, struct state_reader *in,
+	struct arch_cpu_model **out, struct error *err)
+{
+	_cleanup_free_ struct arch_cpu_model *model = calloc(1, sizeof(*model));
+	int ret;
+
+	if (!model)
+		return error_errno(err, ENOMEM, "cannot create the CPU model");
+	ret = state_load(in, &model_table, "", model, err);
+	if (ret == 0)
+		ret = check_here(kvm_fd, cpus, model, err);
+	if (ret < 0)
+		return ret;
+	*out = steal_ptr(&model);
+	return 0;
+}
+
 /* KVM stops at the first register that it does not have: leave that one out and go on. */
 static int set_msrs(
 	struct vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, struct error *err)
@@ -130,8 +227,15 @@ static void limit_mce_banks(struct vcpu *vcpu)
 int arch_vcpu_init(struct vcpu *vcpu, const struct arch_cpu_model *model, struct error *err)
 {
 	struct cpuid_table cpuid = model->cpuid;
-	int tsc_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+	int tsc_khz;
 
+	if (model->tsc_khz) {
+		int ret = clock_set_frequency(vcpu, model->tsc_khz, err);
+
+		if (ret < 0)
+			return ret;
+	}
+	tsc_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
 	cpuid_personalize(&cpuid, vcpu->index, tsc_khz > 0 ? (uint32_t)tsc_khz : 0);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid) < 0)
 		return error_errno(

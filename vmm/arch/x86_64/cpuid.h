@@ -69,6 +69,16 @@ int cpuid_reduce_to_level(struct cpuid_table *table, const char *name, struct er
 /* For messages: "x86-64-v2, x86-64-v3, x86-64-v4". */
 extern const char cpuid_level_names[];
 
+/* What /proc/cpuinfo calls a feature of these levels; NULL: it is none. */
+const char *cpuid_level_feature(
+	uint32_t leaf, uint32_t subleaf, enum cpuid_register reg, unsigned bit);
+
+/*
+ * cpuid_compare.c: whether a guest that has seen `seen` finds on this host, whose best model is `here`, all that it may rely on. Else
+ * refuses, naming what is missing.
+ */
+int cpuid_check_compatible(struct cpuid_table *seen, struct cpuid_table *here, struct error *err);
+
 /* cpuid_xsave.c: take out the features whose registers cannot be saved; then tell what can. */
 void cpuid_clear_stateful(struct cpuid_table *table);
 void cpuid_set_xsave(struct cpuid_table *table);

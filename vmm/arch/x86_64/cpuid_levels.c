@@ -152,6 +152,18 @@ static const struct {
 		{0, 0, 0x00800f12, 0x00800f12, 0x00a10f11}}, /* Zen: Naples, Naples, Genoa */
 };
 
+const char *cpuid_level_feature(
+	uint32_t leaf, uint32_t subleaf, enum cpuid_register reg, unsigned bit)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
+		const struct feature *f = &features[i];
+
+		if (f->leaf == leaf && f->subleaf == subleaf && f->reg == reg && f->bit == bit)
+			return f->name;
+	}
+	return NULL;
+}
+
 static int level_of(const char *name)
 {
 	if (strncmp(name, "x86-64-v", 8) == 0 && name[8] >= '2' && name[8] <= '4' && !name[9])

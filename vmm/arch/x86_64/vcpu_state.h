@@ -36,6 +36,10 @@ int vcpu_msrs_set(struct vcpu *vcpu, const struct vcpu_state *state, bool late, 
 bool vcpu_msr_read(const struct vcpu *vcpu, uint32_t index, uint64_t *value);
 bool vcpu_msr_write(const struct vcpu *vcpu, uint32_t index, uint64_t value);
 
-/* clock_state.c */
+/* clock_state.c: a vCPU's TSC; to set it refuses what KVM cannot scale. */
+int clock_frequency(const struct vcpu *vcpu, uint32_t *khz, struct error *err);
+int clock_set_frequency(const struct vcpu *vcpu, uint32_t khz, struct error *err);
+
+/* The guest's clocks, of all vCPUs. */
 int clock_save(struct vcpu_group *vcpus, struct state_writer *out, struct error *err);
 int clock_load(struct vcpu_group *vcpus, struct state_reader *in, struct error *err);
