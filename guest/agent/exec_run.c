@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -140,12 +141,28 @@ static void run_check(struct run *run)
 		run_finish(run);
 }
 
+/* Something of it is in a pipe, or its start is, and the loop has not come to that yet. */
+static bool output_waits(const struct run *run)
+{
+	struct pollfd pipes[STREAM_COUNT];
+
+	for (unsigned i = 0; i < STREAM_COUNT; i++)
+		pipes[i] = (struct pollfd){.fd = run->out[i].fd, .events = POLLIN};
+	if (run->started.fd >= 0)
+		return true; /* its process has ended: this pipe's other end is closed */
+	return poll(pipes, STREAM_COUNT, 0) > 0 &&
+	       ((pipes[STREAM_OUT].revents | pipes[STREAM_ERROR].revents) & POLLIN);
+}
+
 static void drain_late(struct timer *timer)
 {
 	struct run *run = container_of(timer, struct run, drain);
 
-	/* A slow client is waited for: only time in which nothing held the pipes up counts. */
-	if (run->conn && conn_is_full(run->conn)) {
+	/*
+	 * Only time in which nothing held the pipes up counts: a slow client is waited for, and in a busy guest it may
+	 * have been the agent that was late.
+	 */
+	if ((run->conn && conn_is_full(run->conn)) || output_waits(run)) {
 		timer_set(timer, DRAIN_MS);
 		return;
 	}
