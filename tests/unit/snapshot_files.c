@@ -12,9 +12,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-void scratch_make(char path[64])
+void scratch_make(char path[64], bool in_memory)
 {
-	snprintf(path, 64, "/var/tmp/bulkhead-test-XXXXXX");
+	snprintf(path, 64, "%s/bulkhead-test-XXXXXX", in_memory ? "/dev/shm" : "/var/tmp");
 	ck_assert_ptr_nonnull(mkdtemp(path));
 }
 

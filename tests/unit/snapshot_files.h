@@ -8,8 +8,8 @@
 
 #define MUST(call) ck_assert_msg((call) == 0, "%s", err.text)
 
-/* A new folder under TMPDIR (or /var/tmp: on a disk), and all below it removed again. */
-void scratch_make(char path[64]);
+/* A new folder on a disk, or in memory where `in_memory`; and all below it removed again. */
+void scratch_make(char path[64], bool in_memory);
 void scratch_remove(const char *path);
 
 /* A page's content from a number: 0 is zeros. */

@@ -25,7 +25,7 @@ static struct error err;
 
 static void setup(void)
 {
-	scratch_make(folder);
+	scratch_make(folder, false);
 	snprintf(path, sizeof(path), "%s/one", folder);
 	layout = layout_of_two(20, 20);
 	memory = pages_map(PAGES);

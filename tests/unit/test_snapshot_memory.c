@@ -31,7 +31,7 @@ static void setup(void)
 	struct memory_layout layout = layout_of_two(1000, 500) /* 1024 + 500 */;
 	unsigned seed = 3;
 
-	scratch_make(folder);
+	scratch_make(folder, false);
 	dir = open(folder, O_RDONLY | O_DIRECTORY);
 	manifest_begin(&manifest, &layout);
 	config = (struct memory_file_config){.dir = dir, .pages = PAGES};

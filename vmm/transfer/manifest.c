@@ -207,15 +207,17 @@ static int take(struct snapshot_manifest *m, struct manifest_text *text, struct 
 		.compression = text->compression,
 		.data_pages = text->data_pages,
 		.zero_pages = text->zero_pages,
-		.parent_folder = steal_ptr(&text->parent_folder),
-		.machine = steal_ptr(&text->machine),
-		.devices = steal_ptr(&text->devices),
+		.parent_folder = text->parent_folder,
+		.machine = text->machine,
+		.devices = text->devices,
 		.disk_count = text->disk_count,
 		.memory = {.region_count = text->region_count,
 			.area_gpa = text->area_gpa,
 			.area_size = text->area_size,
 			.area_unit = text->area_unit},
 	};
+	text->parent_folder = NULL;
+	text->machine = text->devices = NULL;
 	copy_id(m->id, text->id, sizeof(m->id));
 	copy_id(m->parent, text->parent, sizeof(m->parent));
 	copy_id(m->version, text->version, sizeof(m->version));

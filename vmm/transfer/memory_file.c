@@ -119,9 +119,9 @@ static unsigned look(struct memory_file *file, uint64_t block, const uint8_t *ho
 	unsigned found = 0;
 
 	for (unsigned i = first; i < first + count; i++) {
-		const uint8_t *page = host + (size_t)i * GUEST_PAGE_SIZE;
+		const uint8_t *page = host ? host + (size_t)i * GUEST_PAGE_SIZE : NULL;
 
-		if (page_is_zero(page)) {
+		if (!page || page_is_zero(page)) {
 			atomic_fetch_or_explicit(&file->zero[(block + i) / 64],
 				1ull << ((block + i) % 64), memory_order_relaxed);
 			continue;

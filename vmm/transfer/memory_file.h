@@ -42,6 +42,7 @@ struct memory_piece {
 
 int memory_file_open(
 	struct memory_file **out, const struct memory_file_config *config, struct error *err);
+/* `host` NULL: they are zeros. */
 int memory_file_put(struct memory_file *file, uint64_t page, const uint8_t *host, uint64_t count,
 	struct error *err);
 /* All pieces, on several threads. */

@@ -269,6 +269,7 @@ static int give_name(struct snapshot_dir *dir, struct error *err)
 int snapshot_dir_commit(
 	struct snapshot_dir *dir, const struct snapshot_manifest *manifest, struct error *err)
 {
+	_cleanup_free_ char *stamp = NULL;
 	struct error why;
 	int ret = write_manifest(dir, manifest, err);
 
@@ -278,7 +279,8 @@ int snapshot_dir_commit(
 		return ret;
 	/* Both are for later readers' ease: without them the snapshot is as good. */
 	unlinkat(dir->fd, SNAPSHOT_LOCK_FILE, 0);
-	if (snapshot_stamp_write(dir->fd, manifest, &why) < 0)
+	stamp = snapshot_stamp_make(dir->fd, manifest);
+	if (stamp && snapshot_stamp_save(dir->fd, stamp, &why) < 0)
 		log_warn(
 			"'%s' will be read in full before it is restored: %s", dir->path, why.text);
 	return 0;

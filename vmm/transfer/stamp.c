@@ -52,7 +52,7 @@ static void add_line(
 {
 	struct stat before, after;
 
-	/* Looked at again after the rest: what was written meanwhile was not what was verified. */
+	/* Looked at again after the rest: what changes meanwhile has no line. */
 	if (fstatat(dir, part, &before, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(before.st_mode) ||
 		!has_rested(&before) || fstatat(dir, part, &after, AT_SYMLINK_NOFOLLOW) < 0 ||
 		time_ns(before.st_ctim) != time_ns(after.st_ctim))
@@ -60,15 +60,19 @@ static void add_line(
 	format_line(text + strlen(text), manifest->id, part, &after);
 }
 
-int snapshot_stamp_write(int dir, const struct snapshot_manifest *manifest, struct error *err)
+char *snapshot_stamp_make(int dir, const struct snapshot_manifest *manifest)
 {
-	_cleanup_free_ char *text = calloc(1, STAMP_MAX);
+	char *text = calloc(1, STAMP_MAX);
+
+	for (unsigned i = 0; text && i < manifest->part_count; i++)
+		add_line(dir, manifest, manifest->parts[i].name, text);
+	return text;
+}
+
+int snapshot_stamp_save(int dir, const char *text, struct error *err)
+{
 	int ret;
 
-	if (!text)
-		return error_errno(err, ENOMEM, "cannot write '%s'", SNAPSHOT_STAMP_FILE);
-	for (unsigned i = 0; i < manifest->part_count; i++)
-		add_line(dir, manifest, manifest->parts[i].name, text);
 	unlinkat(dir, STAMP_NEW, 0);
 	ret = file_make(dir, STAMP_NEW, text, strlen(text), err);
 	if (ret == 0 && renameat(dir, STAMP_NEW, dir, SNAPSHOT_STAMP_FILE) < 0)

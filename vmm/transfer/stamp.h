@@ -15,8 +15,12 @@
 
 #define SNAPSHOT_STAMP_FILE "verified"
 
-/* Of all parts, as they are now; after whatever else is done with them. Waits for a few ticks of the clock. */
-int snapshot_stamp_write(int dir, const struct snapshot_manifest *manifest, struct error *err);
+/*
+ * The lines of all parts as they are now; the caller's to free(). Waits for a few ticks of the clock. Made before the parts are read and
+ * saved when they were found good: what was written meanwhile has another time, and its line does not hold.
+ */
+char *snapshot_stamp_make(int dir, const struct snapshot_manifest *manifest);
+int snapshot_stamp_save(int dir, const char *text, struct error *err);
 
 /* Is the part that `fd` is open on as the folder's stamp says? Never where there is none. */
 bool snapshot_stamp_holds(
