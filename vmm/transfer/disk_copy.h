@@ -33,7 +33,7 @@ struct disk_copy_config {
 	const char *file;   /* to be made in it */
 	const char *parent; /* incremental: whose copy it is laid over */
 	bool track;	    /* from the point in time on, for an incremental one to come */
-	bool checksum;	    /* reads the file once more, after the pause */
+	bool checksum;	    /* of the whole file: it is read once more, after the pause */
 	uint64_t pause_max; /* bytes to be copied in the pause that are refused before it; 0: any */
 };
 
@@ -41,7 +41,7 @@ struct disk_copy_result {
 	uint64_t size; /* of the disk, bytes */
 	bool has_map;  /* FILE.map belongs to it */
 	bool has_checksum;
-	struct disk_checksum sum;	     /* of `file` */
+	struct checksum sum;		     /* of `file` */
 	uint64_t before_bytes, paused_bytes; /* looked at before and in the pause */
 	unsigned passes;
 };

@@ -44,45 +44,6 @@ static void count_done(struct disk_work *work, uint64_t bytes)
 		atomic_fetch_add_explicit(&work->done, bytes, memory_order_relaxed);
 }
 
-static int read_whole(
-	int fd, const char *name, uint8_t *data, uint64_t len, uint64_t offset, struct error *err)
-{
-	while (len) {
-		ssize_t n = pread(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return error_errno(
-				err, errno, "cannot read '%s' at %" PRIu64, name, offset);
-		if (n == 0)
-			return error_set(err, ERROR_CORRUPT, "'%s' ends at %" PRIu64 ", too early",
-				name, offset);
-		data += n;
-		offset += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
-static int write_whole(const struct disk_pump *pump, const uint8_t *data, uint64_t len,
-	uint64_t offset, struct error *err)
-{
-	while (len) {
-		ssize_t n = pwrite(pump->to, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return error_errno(err, n ? errno : EIO, "cannot write '%s' at %" PRIu64,
-				pump->to_name, offset);
-		data += n;
-		offset += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
 static bool is_zero(const uint8_t *data, uint64_t len)
 {
 	return !data[0] && !memcmp(data, data + 1, len - 1);
@@ -98,15 +59,15 @@ static int write_zeros(struct disk_pump *pump, uint64_t offset, uint64_t len, st
 	while (len && ret == 0) {
 		uint64_t here = min_u64(len, PIECE);
 
-		ret = write_whole(pump, pump->buffer, here, offset, err);
+		ret = file_write(pump->to, pump->buffer, here, offset, pump->to_name, err);
 		offset += here;
 		len -= here;
 	}
 	return ret;
 }
 
-/* The buffer is lost. */
-static int clear(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
+/* The buffer is lost with it. */
+int disk_pump_clear(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
 {
 	if (pump->fresh)
 		return 0;
@@ -147,9 +108,10 @@ static int write_piece(struct disk_pump *pump, uint64_t offset, uint64_t len, st
 		for (uint64_t at = 0, run; at < len && ret == 0; at += run) {
 			run = run_length(pump->buffer + at, len - at, &zero);
 			if (!zero && pass == 0)
-				ret = write_whole(pump, pump->buffer + at, run, offset + at, err);
+				ret = file_write(pump->to, pump->buffer + at, run, offset + at,
+					pump->to_name, err);
 			else if (zero && pass == 1)
-				ret = clear(pump, offset + at, run, err);
+				ret = disk_pump_clear(pump, offset + at, run, err);
 		}
 	return ret;
 }
@@ -163,8 +125,8 @@ static int copy_data(struct disk_pump *pump, uint64_t offset, uint64_t len, stru
 
 		ret = check_cancelled(pump->work, err);
 		if (ret == 0)
-			ret = read_whole(
-				pump->from, pump->from_name, pump->buffer, here, offset, err);
+			ret = file_read(
+				pump->from, pump->buffer, here, offset, pump->from_name, err);
 		if (ret == 0)
 			ret = write_piece(pump, offset, here, err);
 		count_done(pump->work, here);
@@ -206,7 +168,7 @@ int disk_pump_range(struct disk_pump *pump, uint64_t offset, uint64_t len, struc
 	while (offset < end && ret == 0) {
 		find_data(pump->from, offset, end, &from, &to);
 		if (from > offset) {
-			ret = clear(pump, offset, from - offset, err);
+			ret = disk_pump_clear(pump, offset, from - offset, err);
 			count_done(pump->work, from - offset);
 		}
 		if (from == end)
@@ -237,56 +199,62 @@ int disk_pump_blocks(
 
 /* ---- checksums ---- */
 
-static void add_blocks(struct disk_checksum *sum, uint8_t *data, uint64_t first, uint64_t blocks)
-{
-	for (uint64_t i = 0; i < blocks; i++) {
-		XXH128_hash_t hash;
-
-		if (is_zero(data + (i << BLK_DIRTY_SHIFT), BLK_DIRTY_BLOCK))
-			continue;
-		hash = XXH3_128bits_withSeed(
-			data + (i << BLK_DIRTY_SHIFT), BLK_DIRTY_BLOCK, first + i + 1);
-		sum->low ^= hash.low64;
-		sum->high ^= hash.high64;
-	}
-}
-
-static int add_data(int fd, const char *name, uint8_t *buffer, uint64_t offset, uint64_t end,
-	struct disk_work *work, struct disk_checksum *sum, struct error *err)
+/* The buffer is zero where there is a hole. */
+static int sum_range(int fd, const char *name, uint8_t *buffer, uint64_t len, uint64_t offset,
+	bool hole, struct disk_work *work, XXH3_state_t *state, struct error *err)
 {
 	int ret = 0;
 
-	while (offset < end && ret == 0) {
-		uint64_t here = min_u64(end - offset, PIECE), blocks = block_count(here);
+	if (hole)
+		memset(buffer, 0, PIECE);
+	while (len && ret == 0) {
+		uint64_t here = min_u64(len, PIECE);
 
 		ret = check_cancelled(work, err);
+		if (ret == 0 && !hole)
+			ret = file_read(fd, buffer, here, offset, name, err);
 		if (ret == 0)
-			ret = read_whole(fd, name, buffer, here, offset, err);
-		memset(buffer + here, 0, (blocks << BLK_DIRTY_SHIFT) - here);
-		if (ret == 0)
-			add_blocks(sum, buffer, offset >> BLK_DIRTY_SHIFT, blocks);
+			XXH3_128bits_update(state, buffer, here);
 		count_done(work, here);
 		offset += here;
+		len -= here;
+	}
+	return ret;
+}
+
+static int sum_file(int fd, const char *name, uint64_t size, uint8_t *buffer,
+	struct disk_work *work, XXH3_state_t *state, struct error *err)
+{
+	uint64_t from, to;
+	int ret = 0;
+
+	for (uint64_t at = 0; at < size && ret == 0; at = to) {
+		find_data(fd, at, size, &from, &to);
+		ret = sum_range(fd, name, buffer, from - at, at, true, work, state, err);
+		if (from == size)
+			break;
+		if (ret == 0)
+			ret = sum_range(fd, name, buffer, to - from, from, false, work, state, err);
 	}
 	return ret;
 }
 
 int disk_file_checksum(int fd, const char *name, uint64_t size, struct disk_work *work,
-	struct disk_checksum *sum, struct error *err)
+	struct checksum *sum, struct error *err)
 {
-	_cleanup_free_ uint8_t *buffer = aligned_alloc(DIRECT_MAX, PIECE);
-	uint64_t from, to;
+	_cleanup_free_ uint8_t *buffer = malloc(PIECE);
+	XXH3_state_t *state = XXH3_createState();
+	XXH128_hash_t hash;
 	int ret = 0;
 
-	*sum = (struct disk_checksum){0};
-	if (!buffer)
-		return error_errno(err, ENOMEM, "cannot read '%s'", name);
-	for (uint64_t at = 0; at < size && ret == 0; at = to) {
-		find_data(fd, at, size, &from, &to);
-		count_done(work, from - at);
-		if (from == size)
-			break;
-		ret = add_data(fd, name, buffer, from, to, work, sum, err);
+	if (buffer && state) {
+		XXH3_128bits_reset(state);
+		ret = sum_file(fd, name, size, buffer, work, state, err);
+		hash = XXH3_128bits_digest(state);
+		*sum = (struct checksum){hash.low64, hash.high64};
+	} else {
+		ret = error_errno(err, ENOMEM, "cannot read '%s'", name);
 	}
+	XXH3_freeState(state);
 	return ret;
 }

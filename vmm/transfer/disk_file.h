@@ -15,6 +15,7 @@
 
 #include "virtio/blk_dirty.h"
 #include "vmm/base/error.h"
+#include "vmm/transfer/file.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -45,16 +46,12 @@ int disk_pump_range(struct disk_pump *pump, uint64_t offset, uint64_t len, struc
 int disk_pump_blocks(
 	struct disk_pump *pump, const struct page_set *set, uint64_t size, struct error *err);
 
-/*
- * Of a disk's bytes, whatever of them is a hole: the exclusive or of the XXH3-128 of each block that is not all zero (the last one filled up with
- * zeros), seeded with its number plus one.
- */
-struct disk_checksum {
-	uint64_t low, high;
-};
+/* Make [offset, offset + len) of `to` zeros; nothing where it is fresh. */
+int disk_pump_clear(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err);
 
+/* XXH3-128 of the file's `size` bytes: what SNAPSHOT_CHECK_WHOLE is. Holes are not read. */
 int disk_file_checksum(int fd, const char *name, uint64_t size, struct disk_work *work,
-	struct disk_checksum *sum, struct error *err);
+	struct checksum *sum, struct error *err);
 
 /* Make `name` in the folder of these blocks, on stable storage when it returns; it must not be there. */
 int disk_map_write(

@@ -5,11 +5,8 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <xxhash.h>
 
 #define MAP_VERSION 1
 #define MAP_MAX	    MIB(512) /* of a disk of 256 TiB */
@@ -18,10 +15,6 @@ struct map_header {
 	char magic[8];
 	uint32_t version, block;
 	uint64_t size;
-};
-
-struct map_sum {
-	uint64_t low, high;
 };
 
 static const char magic[8] = {'B', 'H', 'B', 'L', 'K', 'M', 'A', 'P'};
@@ -33,14 +26,14 @@ static uint64_t bitmap_bytes(uint64_t disk)
 
 static uint64_t file_bytes(uint64_t disk)
 {
-	return sizeof(struct map_header) + bitmap_bytes(disk) + sizeof(struct map_sum);
+	return sizeof(struct map_header) + bitmap_bytes(disk) + sizeof(struct checksum);
 }
 
-static struct map_sum sum_of(const uint8_t *bytes, uint64_t size)
+static struct checksum sum_of(const uint8_t *bytes, uint64_t size)
 {
-	XXH128_hash_t hash = XXH3_128bits(bytes, size - sizeof(struct map_sum));
+	struct checksum sum = checksum_of(bytes, size - sizeof(sum));
 
-	return (struct map_sum){htole64(hash.low64), htole64(hash.high64)};
+	return (struct checksum){htole64(sum.low), htole64(sum.high)};
 }
 
 static void encode(uint8_t *bytes, const struct page_set *set, uint64_t disk)
@@ -49,7 +42,7 @@ static void encode(uint8_t *bytes, const struct page_set *set, uint64_t disk)
 		.block = htole32(BLK_DIRTY_BLOCK),
 		.size = htole64(disk)};
 	uint8_t *at = bytes + sizeof(header);
-	struct map_sum sum;
+	struct checksum sum;
 
 	memcpy(header.magic, magic, sizeof(magic));
 	memcpy(bytes, &header, sizeof(header));
@@ -63,62 +56,18 @@ static void encode(uint8_t *bytes, const struct page_set *set, uint64_t disk)
 	memcpy(at, &sum, sizeof(sum));
 }
 
-static int write_all(int fd, const uint8_t *bytes, uint64_t size)
-{
-	for (uint64_t at = 0; at < size;) {
-		ssize_t n = pwrite(fd, bytes + at, size - at, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		at += (uint64_t)n;
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
 int disk_map_write(
 	int dirfd, const char *name, const struct page_set *set, uint64_t size, struct error *err)
 {
 	_cleanup_free_ uint8_t *bytes = malloc(file_bytes(size));
-	_cleanup_close_ int fd = -1;
-	int ret;
 
 	if (!bytes)
 		return error_errno(err, ENOMEM, "cannot write '%s'", name);
 	encode(bytes, set, size);
-	fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return error_errno(err, errno, "cannot make '%s'", name);
-	ret = write_all(fd, bytes, file_bytes(size));
-	return ret < 0 ? error_errno(err, -ret, "cannot write '%s'", name) : 0;
+	return file_make(dirfd, name, bytes, file_bytes(size), err);
 }
 
 /* ---- reading ---- */
-
-static int load(int dirfd, const char *name, uint8_t **bytes, uint64_t *size, struct error *err)
-{
-	_cleanup_close_ int fd =
-		openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	struct stat st;
-	ssize_t n = 0;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_errno(err, errno, "cannot open '%s'", name);
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < file_bytes(0) ||
-		(uint64_t)st.st_size > MAP_MAX)
-		return error_set(err, ERROR_CORRUPT, "'%s' is no block map", name);
-	*size = (uint64_t)st.st_size;
-	*bytes = malloc(*size);
-	if (!*bytes)
-		return error_errno(err, ENOMEM, "cannot read '%s'", name);
-	for (uint64_t at = 0; at < *size; at += (uint64_t)n) {
-		n = pread(fd, *bytes + at, *size - at, (off_t)at);
-		if (n <= 0)
-			return error_errno(err, n ? errno : EIO, "cannot read '%s'", name);
-	}
-	return 0;
-}
 
 /* The bits beyond the last block must be clear: one content, one file. */
 static bool ends_clear(const uint8_t *bitmap, uint64_t disk)
@@ -136,8 +85,11 @@ static int check(
 	const char *name, const uint8_t *bytes, uint64_t size, uint64_t *disk, struct error *err)
 {
 	struct map_header header;
-	struct map_sum sum = sum_of(bytes, size);
+	struct checksum sum;
 
+	if (size < file_bytes(0))
+		return error_set(err, ERROR_CORRUPT, "'%s' is no block map", name);
+	sum = sum_of(bytes, size);
 	memcpy(&header, bytes, sizeof(header));
 	if (memcmp(header.magic, magic, sizeof(magic)) != 0)
 		return error_set(err, ERROR_CORRUPT, "'%s' is no block map", name);
@@ -163,8 +115,9 @@ int disk_map_read(
 {
 	_cleanup_free_ uint8_t *bytes = NULL;
 	struct page_set read = {0};
-	uint64_t length = 0, word;
-	int ret = load(dirfd, name, &bytes, &length, err);
+	uint64_t word;
+	size_t length = 0;
+	int ret = file_load(dirfd, name, MAP_MAX, &bytes, &length, err);
 
 	if (ret == 0)
 		ret = check(name, bytes, length, size, err);
