@@ -113,7 +113,7 @@ class Guest:
         except OSError:
             return False
 
-    def client(self, timeout=20.0):
+    def client(self, timeout=60.0):
         return Client(self.socket, timeout)
 
     def log(self):

@@ -13,9 +13,13 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
-from client import Client, Failure, RpcError, check, refused, wait_for  # noqa: E402, F401
+from client import Client, Failure, RpcError, check, listens, refused, wait_for  # noqa: E402, F401
 
 TESTS = []
+
+
+class Skip(Exception):
+    """Why a test cannot run here."""
 
 
 def test(name):
@@ -23,11 +27,6 @@ def test(name):
         TESTS.append((name, function))
         return function
     return add
-
-
-def listens(path):
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
 
 
 class VM:
@@ -82,7 +81,7 @@ class VM:
         with open(f"{self.dir}/stderr", errors="replace") as stderr:
             return stderr.read().strip()
 
-    def client(self, timeout=20.0):
+    def client(self, timeout=60.0):
         return Client(self.control, timeout)
 
     def call(self, method, **params):
@@ -106,7 +105,7 @@ class VM:
 
     def ctl(self, *words, command="ctl", stdin=None):
         return subprocess.run([self.env.bulkhead, command, self.control, *words], input=stdin, capture_output=True, text=True,
-                              timeout=30, check=False)
+                              timeout=120, check=False)
 
 
 class Stopped:
@@ -136,7 +135,7 @@ class Environment:
 
 def type_and_read(vm, text):
     with socket.socket(socket.AF_UNIX) as console:
-        console.settimeout(20)
+        console.settimeout(60)
         console.connect(vm.console)
         console.sendall(text)
         answer = b""

@@ -2,6 +2,7 @@
 
 Guests that answer are in tests/vm/plugging.py.
 """
+import contextlib
 import fcntl
 import os
 import resource
@@ -165,14 +166,14 @@ def _(env):
         client.call("vm.kill")
         for waiter, number in waiting:
             refused("cancelled", "the VM has ended", waiter.answer, number)
-        vm.process.wait(20)
+        vm.process.wait(60)
 
 
 @test("a job goes on when its client is killed; its outcome can be asked for, and events tell it")
 def _(env):
     with VM(env) as vm, vm.client() as client:
         gone = vm.client()
-        gone.send("disk.attach", path=image(vm, "a"), id="new", timeout_ms=500)
+        gone.send("disk.attach", path=image(vm, "a"), id="new", timeout_ms=5000)
         job = wait_for("the job", lambda: client.call("job.list")["jobs"])[0]
         gone.socket.close()
         check(job["method"] == "disk.attach" and job["state"] == "running" and job["params"]["id"] == "new", f"{job}")
@@ -223,7 +224,7 @@ def _(env):
 @test("a guest that storms the registers of hot-plug spoils its own devices only")
 def _(env):
     with VM(env, guest="hostile.elf", does="hotplug") as vm, vm.client() as client:
-        time.sleep(0.5)
+        client.call("vm.info")
         fds, outcomes = vm.fds(), set()
         for i in range(60):
             for method, params in (("disk.attach", {"path": image(vm, "a"), "id": "a"}), ("disk.detach", {"id": "a"})):
@@ -237,4 +238,9 @@ def _(env):
         check(client.call("vm.info")["state"] == "running" and vm.fds() <= fds + 4, f"{fds} to {vm.fds()} descriptors")
         check(len(vm.errors()) < 20000, f"{len(vm.errors())} bytes of log")
         client.call("vm.reset")
-        check("a" not in ids(client) or client.call("disk.detach", id="a", timeout_ms=5000), "after a reset")
+
+        def gone():  # which the guest may still refuse
+            with contextlib.suppress(RpcError):
+                client.call("disk.detach", id="a", timeout_ms=1000)
+            return "a" not in ids(client)
+        wait_for("the disk to go after a reset", gone)

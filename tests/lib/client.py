@@ -26,7 +26,14 @@ def check(condition, what):
         raise Failure(what)
 
 
-def wait_for(what, condition, seconds=10.0):
+def listens(path):
+    """Somebody does at this socket: its file alone is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def wait_for(what, condition, seconds=60.0):
+    """The time is for what never comes: nothing that a slow host does takes so long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
@@ -39,7 +46,7 @@ def wait_for(what, condition, seconds=10.0):
 class Client:
     """One connection. Answers are matched by id, notifications kept in the order they came."""
 
-    def __init__(self, path, timeout=20.0, port=None):
+    def __init__(self, path, timeout=60.0, port=None):
         """`path` is a socket's, or the CID of a guest of vhost-vsock."""
         direct = isinstance(path, int)
         self.socket = socket.socket(socket.AF_VSOCK if direct else socket.AF_UNIX, socket.SOCK_STREAM)

@@ -146,7 +146,7 @@ class Gdb:
         self.must("D")
 
 
-def connect(path, seconds=20):
+def connect(path, seconds=60):
     """Once somebody listens there, and no other debugger is in the way."""
     end = time.monotonic() + seconds
     while True:

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define DRIVER_QUEUES_MAX   34
-#define DRIVER_WAIT_MS	    10000
+#define DRIVER_WAIT_MS	    40000
 #define DRIVER_ALL_FEATURES UINT64_MAX
 
 struct driver;

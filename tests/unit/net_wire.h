@@ -15,7 +15,7 @@
 #define RX	   0
 #define TX	   1
 #define BUFFER	   1536u
-#define WAIT_MS	   5000u
+#define WAIT_MS	   40000u
 #define NO_MRG	   (DRIVER_ALL_FEATURES & ~BIT(VIRTIO_NET_F_MRG_RXBUF))
 #define NO_OFFLOAD (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF))
 

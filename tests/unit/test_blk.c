@@ -205,7 +205,7 @@ START_TEST(a_batch_is_answered_with_one_interrupt)
 
 	disk_start_default(BLK_CACHE_AUTO);
 	ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
-	usleep(20000); /* its interrupt is out */
+	driver_wait_interrupts(&guest, 0, 1, DRIVER_WAIT_MS); /* its own is out */
 	before = atomic_load(&guest.interrupts[0]);
 	for (unsigned i = 0; i < 60; i++) {
 		struct disk_io io = disk_make_io(VIRTIO_BLK_T_GET_ID, 0, 20, 1, 0);

@@ -148,9 +148,12 @@ START_TEST(limits_hold_and_are_used_up)
 	add_reads(60, 4096);
 	wait_all(60);
 	took = (now_ns() - start) / 1000000;
-	/* 10 at once by the burst, the others 10 ms apart: 490 to 500 ms, and what a busy machine adds */
+	/*
+	 * 10 at once by the burst, the others 10 ms apart: 490 to 500 ms, and what a busy machine adds. One a tick of 100 ms
+	 * would take 5000.
+	 */
 	ck_assert_uint_ge(took, 480);
-	ck_assert_uint_le(took, 1500);
+	ck_assert_uint_le(took, 4500);
 	blk_get_counters(guest.device, counters);
 	ck_assert_uint_eq(counters[BLK_READS], 60);
 	ck_assert_uint_ge(counters[BLK_PARKED], 40);
@@ -158,12 +161,12 @@ START_TEST(limits_hold_and_are_used_up)
 }
 END_TEST
 
-static void wait_until_in_flight(uint64_t n)
+static void wait_until_in_flight_at_most(uint64_t n)
 {
 	uint64_t end = now_ns() + DRIVER_WAIT_MS * 1000000ull;
 
-	while (blk_in_flight(guest.device) != n) {
-		ck_assert_msg(now_ns() < end, "%lu in flight, not %lu",
+	while (blk_in_flight(guest.device) > n) {
+		ck_assert_msg(now_ns() < end, "%lu in flight, more than %lu",
 			(unsigned long)blk_in_flight(guest.device), (unsigned long)n);
 		usleep(1000);
 	}
@@ -173,25 +176,27 @@ START_TEST(what_the_limits_hold_is_in_flight_and_its_wait_is_part_of_its_latency
 {
 	struct blk_config config = disk_defaults();
 	struct histogram_sums sums = {0};
-	uint64_t held_ns, count = 0;
+	uint64_t held_ns, held, count = 0;
 
 	disk_make_file(DISK_SIZE);
 	config.iops = 1;
 	disk_start(&config, DRIVER_ALL_FEATURES);
-	add_reads(5, 4096);
+	add_reads(50, 4096);
 	wait_all(1);
-	wait_until_in_flight(4);
+	wait_until_in_flight_at_most(49);
 	held_ns = now_ns();
 	usleep(20000);
 	held_ns = now_ns() - held_ns;
+	held = blk_in_flight(guest.device); /* 49, unless this took a second */
+	ck_assert_uint_gt(held, 0);
 	blk_set_limits(guest.device, 0, 0);
-	wait_all(4);
-	wait_until_in_flight(0);
+	wait_all(49);
+	wait_until_in_flight_at_most(0);
 	blk_add_latency(guest.device, BLK_LATENCY_READ, &sums);
 	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
 		count += sums.counts[i];
-	ck_assert_uint_eq(count, 5);
-	ck_assert_uint_ge(sums.sum_ns, 4 * held_ns);
+	ck_assert_uint_eq(count, 50);
+	ck_assert_uint_ge(sums.sum_ns, held * held_ns);
 	disk_end();
 }
 END_TEST
@@ -218,7 +223,7 @@ START_TEST(each_request_that_succeeds_is_in_the_latencies_of_its_kind_and_no_oth
 			count += sums.counts[i];
 		ck_assert_uint_eq(count, expected[kind]);
 	}
-	wait_until_in_flight(0);
+	wait_until_in_flight_at_most(0);
 	disk_end();
 }
 END_TEST
@@ -246,11 +251,11 @@ START_TEST(lifting_a_limit_frees_what_it_held_at_once)
 	add_reads(50, 4096);
 	ck_assert(driver_wait_used(driver_queue(&guest, 0), NULL, NULL, DRIVER_WAIT_MS));
 	usleep(100000);
-	ck_assert(!driver_poll_used(driver_queue(&guest, 0), NULL, NULL));
+	ck_assert_uint_gt(blk_in_flight(guest.device), 0);
 	start = now_ns();
 	blk_set_limits(guest.device, 0, 0);
 	wait_all(49);
-	ck_assert_uint_lt(now_ns() - start, 900000000u);
+	ck_assert_uint_lt(now_ns() - start, 20000000000u); /* at one a second they would take 49 */
 	disk_end();
 }
 END_TEST
@@ -267,7 +272,7 @@ START_TEST(a_reset_drops_what_the_limits_hold)
 	usleep(10000);
 	start = now_ns();
 	driver_reset(&guest);
-	ck_assert_uint_lt(now_ns() - start, 900000000u);
+	ck_assert_uint_lt(now_ns() - start, 20000000000u); /* at one a second they would take 49 */
 	blk_set_limits(guest.device, 0, 0);
 	ck_assert(driver_start(&guest, DRIVER_ALL_FEATURES, 256));
 	disk_round_trip(0, 4096, 0);

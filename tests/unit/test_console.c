@@ -81,7 +81,7 @@ static void guest_open(void)
 static bool guest_put(uint8_t byte)
 {
 	for (unsigned i = 0; !(serial_bus_ops.read(&serial, LSR, 1) & 0x20); i++) {
-		if (i == 5000)
+		if (i == 30000)
 			return false;
 		usleep(1000);
 	}
@@ -116,7 +116,7 @@ static int guest_get(unsigned ms)
 static void guest_expect(const char *text)
 {
 	for (; *text; text++)
-		ck_assert_int_eq(guest_get(2000), (uint8_t)*text);
+		ck_assert_int_eq(guest_get(30000), (uint8_t)*text);
 }
 
 /* ---- the world ---- */
@@ -152,7 +152,7 @@ static void read_exactly(int fd, void *data, size_t size)
 		struct pollfd pfd = {.fd = fd, .events = POLLIN};
 		ssize_t n;
 
-		ck_assert_msg(poll(&pfd, 1, 3000) == 1, "nothing more comes after %zu bytes", got);
+		ck_assert_msg(poll(&pfd, 1, 30000) == 1, "nothing more comes after %zu bytes", got);
 		n = read(fd, (char *)data + got, size - got);
 		ck_assert_int_gt(n, 0);
 		got += (size_t)n;
@@ -301,7 +301,7 @@ static void world_reads_a_file(void)
 {
 	guest_open();
 	for (uint32_t i = 0; i < 20000; i++)
-		ck_assert_int_eq(guest_get(2000), pattern(i));
+		ck_assert_int_eq(guest_get(30000), pattern(i));
 	ck_assert_int_eq(guest_get(50), -1);
 	guest_puts("done");
 }
@@ -364,7 +364,7 @@ static void world_types(void)
 	expect_text(terminal, "hello\r\n");
 	ck_assert_uint_eq(quits, 0);
 	send_all(terminal, "\x01x");
-	for (unsigned i = 0; i < 2000 && !quits; i++)
+	for (unsigned i = 0; i < 30000 && !quits; i++)
 		usleep(1000);
 }
 
@@ -395,7 +395,7 @@ static void world_hammers_a_dead_guest(void)
 		ck_assert_int_eq(write(terminal, keys, sizeof(keys)), (ssize_t)sizeof(keys));
 	usleep(1300000);
 	send_all(terminal, "\x01x");
-	for (unsigned i = 0; i < 2000 && !quits; i++)
+	for (unsigned i = 0; i < 30000 && !quits; i++)
 		usleep(1000);
 }
 
@@ -431,13 +431,13 @@ static int served_client(void)
 
 		guest_puts(".");
 		if (poll(&pfd, 1, 2) == 1) {
-			char dots[4096];
+			char byte;
 
-			ck_assert_int_gt(read(fd, dots, sizeof(dots)), 0);
-			ck_assert_int_eq(dots[0], '.');
-			/* Let the rest come, and throw it away. */
-			usleep(20000);
-			ck_assert_int_ge(recv(fd, dots, sizeof(dots), MSG_DONTWAIT), -1);
+			guest_puts("!");
+			do
+				read_exactly(fd, &byte, 1);
+			while (byte == '.');
+			ck_assert_int_eq(byte, '!');
 			return fd;
 		}
 	}

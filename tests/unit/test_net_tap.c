@@ -28,7 +28,7 @@
 #include <sys/socket.h>
 
 #define BIT(f)	(1ull << (f))
-#define WAIT_MS 5000
+#define WAIT_MS 40000
 #define BUFFER	2048u
 #define FRAME	200u
 #define NO_OFFLOAD                                                                                 \

@@ -109,7 +109,7 @@ END_TEST
 
 static bool broken(void)
 {
-	for (unsigned i = 0; i < 2000; i++) {
+	for (unsigned i = 0; i < 40000; i++) {
 		if (atomic_load(&guest.driver.device->status) & VIRTIO_CONFIG_S_NEEDS_RESET)
 			return true;
 		usleep(1000);

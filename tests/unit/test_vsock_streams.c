@@ -49,7 +49,7 @@ static void *host_program(void *arg)
 			.fd = e->fd, .events = (short)(POLLIN | (sent < MIB(1) ? POLLOUT : 0))};
 		ssize_t n;
 
-		if (poll(&pfd, 1, 10000) != 1) {
+		if (poll(&pfd, 1, 40000) != 1) {
 			e->problem = "nothing moves";
 			break;
 		}

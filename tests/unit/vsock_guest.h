@@ -18,7 +18,7 @@
 #define GUEST_TX	32u	/* packets on the way at once */
 #define GUEST_TX_LEN	65536u	/* payload of one */
 #define GUEST_BUF_ALLOC 262144u /* credit that the guest grants, unless said otherwise */
-#define WAIT_MS		5000u
+#define WAIT_MS		40000u
 
 struct guest {
 	struct driver driver;
