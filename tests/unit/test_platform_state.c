@@ -3,15 +3,14 @@
  * The state of the platform's devices: each takes any state that its table allows and gives the same again; a file that was
  * damaged leaves it as it was; and no interrupt is on its way when the state has been saved.
  */
+#include "tests/unit/kvm_guest.h"
 #include "tests/unit/runner.h"
 #include "tests/unit/state_random.h"
-#include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/platform.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -39,12 +38,10 @@ static void note_output(void *owner)
 
 static void setup(void)
 {
-	const struct guest_memory_config layout = {
-		.region_count = 1, .regions[0] = {.size = MIB(2)}, .pages = MEMORY_PAGES_OFF};
 	const struct arch_platform_config config = {.memory = &memory};
 	const struct serial_host host = {.output = note_output};
 
-	DO(guest_memory_create(&layout, &memory, &err));
+	memory = kvm_guest_memory();
 	DO(arch_platform_create(&config, &platform, &err));
 	memset(&ports, 0, sizeof(ports));
 	memset(&mmio, 0, sizeof(mmio));
@@ -294,18 +291,10 @@ END_TEST
 
 /* ---- with interrupt controllers ---- */
 
-static struct vm vm;
-static struct vcpu_group vcpus;
+static struct kvm_guest guest;
 static int kvm_fd = -1;
 
 #define VECTOR 0x39
-
-static void nothing_stops(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail)
-{
-	(void)owner, (void)vcpu, (void)why, (void)detail;
-}
-
-static const struct vcpu_ops ops = {.stopped = nothing_stops};
 
 /* The event device's pin leads to VECTOR of vCPU 0. */
 static void open_pin(void)
@@ -314,13 +303,13 @@ static void open_pin(void)
 	struct kvm_lapic_state lapic;
 	uint32_t on = 0x1ff;
 
-	IOCTL(ioctl(vcpus.vcpus[0]->fd, KVM_GET_LAPIC, &lapic));
+	IOCTL(ioctl(guest.vcpus.vcpus[0]->fd, KVM_GET_LAPIC, &lapic));
 	memcpy(lapic.regs + 0xf0, &on, 4);
 	memset(lapic.regs + 0x200, 0, 0x80);
-	IOCTL(ioctl(vcpus.vcpus[0]->fd, KVM_SET_LAPIC, &lapic));
-	IOCTL(ioctl(vm.fd, KVM_GET_IRQCHIP, &chip));
+	IOCTL(ioctl(guest.vcpus.vcpus[0]->fd, KVM_SET_LAPIC, &lapic));
+	IOCTL(ioctl(guest.vm.fd, KVM_GET_IRQCHIP, &chip));
 	chip.chip.ioapic.redirtbl[platform->map.event_gsi].bits = VECTOR;
-	IOCTL(ioctl(vm.fd, KVM_SET_IRQCHIP, &chip));
+	IOCTL(ioctl(guest.vm.fd, KVM_SET_IRQCHIP, &chip));
 }
 
 static bool arrived(void)
@@ -328,32 +317,23 @@ static bool arrived(void)
 	struct kvm_lapic_state lapic;
 	uint32_t irr;
 
-	IOCTL(ioctl(vcpus.vcpus[0]->fd, KVM_GET_LAPIC, &lapic));
+	IOCTL(ioctl(guest.vcpus.vcpus[0]->fd, KVM_GET_LAPIC, &lapic));
 	memcpy(&irr, lapic.regs + 0x200 + VECTOR / 32 * 16, 4);
 	return irr >> VECTOR % 32 & 1;
 }
 
 static void make_vm(void)
 {
-	struct arch_cpu_model *model;
-
 	setup();
-	DO(vm_create(&vm, kvm_fd, &err));
-	DO(arch_vm_init(&vm, &err));
-	vcpu_group_init(&vcpus, &vm);
-	DO(arch_cpu_model_create(kvm_fd, "host", 1, &model, &err));
-	DO(vcpu_add(&vcpus, &ops, NULL, &err));
-	DO(arch_vcpu_init(vcpus.vcpus[0], model, &err));
-	arch_cpu_model_destroy(model);
-	DO(arch_platform_connect(platform, &vm, &err));
+	kvm_guest_make(&guest, kvm_fd, &memory, 1, NULL, NULL);
+	DO(arch_platform_connect(platform, &guest.vm, &err));
 	DO(arch_platform_place(platform, &err));
 }
 
 static void end_vm(void)
 {
-	arch_platform_disconnect(platform, &vm);
-	vcpus_destroy(&vcpus);
-	vm_destroy(&vm);
+	arch_platform_disconnect(platform, &guest.vm);
+	kvm_guest_end(&guest);
 	teardown();
 }
 
@@ -399,13 +379,11 @@ int main(void)
 	tcase_add_test(tc, the_console_is_told_of_output_that_waits);
 	tcase_add_test(tc, a_guest_that_waits_for_the_console_goes_on_where_nobody_listens);
 	tcase_add_test(tc, another_place_for_memory_or_the_generation_id_is_refused_in_words);
-	kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	kvm_fd = kvm_guest_open();
 	tcase_add_checked_fixture(kvm, make_vm, end_vm);
 	if (kvm_fd >= 0) {
 		tcase_add_test(kvm, an_edge_that_was_raised_has_arrived_when_the_state_is_saved);
 		tcase_add_test(kvm, a_clone_has_another_generation_id_and_is_told_before_it_runs);
-	} else {
-		printf("skip: the tests with KVM: no /dev/kvm here: %s\n", strerror(errno));
 	}
 	return run_tests("platform_state", tc, kvm, NULL);
 }

@@ -3,27 +3,20 @@
  * The state of vCPUs, interrupt controllers and clocks through this machine's own KVM: what was saved of one VM and loaded into
  * another is saved of that again, and must be the same. Nothing of it runs; the state is made up.
  */
+#include "tests/unit/kvm_guest.h"
 #include "tests/unit/runner.h"
 #include "tests/unit/state_random.h"
-#include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/vcpu_state.h"
 #include "vmm/base/util.h"
 
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
-struct guest {
-	struct vm vm;
-	struct vcpu_group vcpus;
-	struct guest_memory memory;
-	struct arch_cpu_model *model;
-};
-
 static int kvm_fd = -1;
+static struct guest_memory memory;
 static struct error err;
 static uint64_t seed = 88172645463325252;
 
@@ -35,47 +28,9 @@ static uint64_t any(void)
 	return random_next(&seed);
 }
 
-static void nothing_stops(void *owner, struct vcpu *vcpu, enum vcpu_stop why, uint64_t detail)
+static void make(struct kvm_guest *g, unsigned cpus)
 {
-	(void)owner;
-	ck_abort_msg(
-		"vCPU %u stopped: %d, %llu", vcpu->index, (int)why, (unsigned long long)detail);
-}
-
-static const struct vcpu_ops ops = {.stopped = nothing_stops};
-
-/* The model becomes the guest's. */
-static void make_with(struct guest *g, unsigned cpus, struct arch_cpu_model *model)
-{
-	const struct guest_memory_config layout = {
-		.region_count = 1, .regions[0] = {.size = MIB(2)}, .pages = MEMORY_PAGES_OFF};
-
-	g->model = model;
-	DO(vm_create(&g->vm, kvm_fd, &err));
-	DO(arch_vm_init(&g->vm, &err));
-	DO(guest_memory_create(&layout, &g->memory, &err));
-	DO(vm_map_memory(&g->vm, &g->memory, &err));
-	vcpu_group_init(&g->vcpus, &g->vm);
-	for (unsigned i = 0; i < cpus; i++) {
-		DO(vcpu_add(&g->vcpus, &ops, NULL, &err));
-		DO(arch_vcpu_init(g->vcpus.vcpus[i], g->model, &err));
-	}
-}
-
-static void make(struct guest *g, unsigned cpus)
-{
-	struct arch_cpu_model *model;
-
-	DO(arch_cpu_model_create(kvm_fd, "host", cpus, &model, &err));
-	make_with(g, cpus, model);
-}
-
-static void end(struct guest *g)
-{
-	vcpus_destroy(&g->vcpus);
-	vm_destroy(&g->vm);
-	guest_memory_destroy(&g->memory);
-	arch_cpu_model_destroy(g->model);
+	kvm_guest_make(g, kvm_fd, &memory, cpus, NULL, NULL);
 }
 
 /* ---- making up ---- */
@@ -199,7 +154,7 @@ static void disturb_events(struct vcpu *vcpu)
 	vcpu_set_out(vcpu, vcpu->index % 5 == 4);
 }
 
-static void disturb_chips(struct guest *g)
+static void disturb_chips(struct kvm_guest *g)
 {
 	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
 
@@ -215,7 +170,7 @@ static void disturb_chips(struct guest *g)
 	IOCTL(ioctl(g->vm.fd, KVM_SET_IRQCHIP, &chip));
 }
 
-static void disturb(struct guest *g)
+static void disturb(struct kvm_guest *g)
 {
 	disturb_chips(g);
 	for (unsigned i = 0; i < g->vcpus.count; i++) {
@@ -231,28 +186,6 @@ static void disturb(struct guest *g)
 }
 
 /* ---- saving and loading ---- */
-
-static void save(struct guest *g, struct state_writer *out)
-{
-	state_begin(out);
-	DO(arch_vm_save(&g->vcpus, out, &err));
-	for (unsigned i = 0; i < g->vcpus.count; i++)
-		DO(arch_vcpu_save(g->vcpus.vcpus[i], out, &err));
-	DO(state_finish(out, &err));
-}
-
-static void load(struct guest *g, const struct state_writer *saved)
-{
-	struct state_reader in;
-
-	DO(state_open(&in, saved->bytes, saved->size, &err));
-	ck_assert_uint_eq(arch_vcpus_saved(&in), g->vcpus.count);
-	DO(arch_vm_load(&g->vcpus, &in, &err));
-	for (unsigned i = 0; i < g->vcpus.count; i++)
-		DO(arch_vcpu_load(g->vcpus.vcpus[i], &in, &err));
-	DO(state_all_taken(&in, &err));
-	state_close(&in);
-}
 
 /* Where two sections differ, for the one who must mend it. */
 static void check_section(const struct state_section *a, const struct state_section *b)
@@ -285,20 +218,20 @@ static void check_equal(const struct state_writer *a, const struct state_writer 
 
 static void survives(unsigned cpus)
 {
-	struct guest from, to;
+	struct kvm_guest from, to;
 	struct state_writer first, second;
 
 	make(&from, cpus);
 	disturb(&from);
-	save(&from, &first);
-	end(&from);
+	first = kvm_guest_save(&from);
+	kvm_guest_end(&from);
 	make(&to, cpus);
-	load(&to, &first);
-	save(&to, &second);
+	kvm_guest_load(&to, &first);
+	second = kvm_guest_save(&to);
 	check_equal(&first, &second);
 	for (unsigned i = 0; i < cpus; i++)
 		ck_assert_uint_eq(atomic_load(&to.vcpus.vcpus[i]->out), i % 5 == 4);
-	end(&to);
+	kvm_guest_end(&to);
 	state_release(&first);
 	state_release(&second);
 }
@@ -331,7 +264,7 @@ static uint64_t wall_clock(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-static struct clocks look(struct guest *g, unsigned cpu)
+static struct clocks look(struct kvm_guest *g, unsigned cpu)
 {
 	struct clocks c;
 	struct kvm_clock_data clock = {0};
@@ -359,7 +292,7 @@ static void check_passed(
 START_TEST(the_clocks_have_moved_on_by_as_much_as_the_hosts)
 {
 	const struct timespec nap = {.tv_nsec = 300000000};
-	struct guest from, to;
+	struct kvm_guest from, to;
 	struct state_writer saved;
 	struct clocks then, now;
 	uint64_t khz;
@@ -368,18 +301,18 @@ START_TEST(the_clocks_have_moved_on_by_as_much_as_the_hosts)
 	for (unsigned i = 0; i < 3; i++) /* a guest that was up for a while */
 		set_msr(from.vcpus.vcpus[i], MSR_TSC, 1ull << 50);
 	then = look(&from, 0);
-	save(&from, &saved);
+	saved = kvm_guest_save(&from);
 	khz = (uint64_t)ioctl(from.vcpus.vcpus[0]->fd, KVM_GET_TSC_KHZ, 0);
-	end(&from);
+	kvm_guest_end(&from);
 	nanosleep(&nap, NULL);
 	make(&to, 3);
-	load(&to, &saved);
+	kvm_guest_load(&to, &saved);
 	for (unsigned i = 0; i < 3; i++) {
 		now = look(&to, i);
 		check_passed(now.kvmclock - then.kvmclock, &then, &now, "kvmclock");
 		check_passed((now.tsc - then.tsc) * 1000000 / khz, &then, &now, "the TSC");
 	}
-	end(&to);
+	kvm_guest_end(&to);
 	state_release(&saved);
 }
 END_TEST
@@ -397,14 +330,14 @@ START_TEST(the_vcpus_clocks_are_as_far_apart_as_they_were)
 {
 	uint64_t ahead[4] = {0}, offset, first;
 	struct state_writer saved;
-	struct guest from, to;
+	struct kvm_guest from, to;
 
 	make(&from, 4);
 	set_msr(from.vcpus.vcpus[2], MSR_TSC, 1ull << 55); /* the guest set one of them */
 	ck_assert(vcpu_msr_read(from.vcpus.vcpus[2], MSR_TSC, &offset));
 	if (offset < 1ull << 55 || !offset_of(from.vcpus.vcpus[0], &first)) {
 		puts("skip the_vcpus_clocks_are_as_far_apart_as_they_were # this KVM does not set TSCs");
-		end(&from);
+		kvm_guest_end(&from);
 		return;
 	}
 	for (unsigned i = 0; i < 4; i++) {
@@ -412,23 +345,23 @@ START_TEST(the_vcpus_clocks_are_as_far_apart_as_they_were)
 		ahead[i] = offset - first;
 	}
 	ck_assert_uint_ne(ahead[2], 0);
-	save(&from, &saved);
-	end(&from);
+	saved = kvm_guest_save(&from);
+	kvm_guest_end(&from);
 	make(&to, 4);
-	load(&to, &saved);
+	kvm_guest_load(&to, &saved);
 	ck_assert(offset_of(to.vcpus.vcpus[0], &first));
 	for (unsigned i = 0; i < 4; i++) {
 		ck_assert(offset_of(to.vcpus.vcpus[i], &offset));
 		ck_assert_uint_eq(offset - first, ahead[i]);
 	}
-	end(&to);
+	kvm_guest_end(&to);
 	state_release(&saved);
 }
 END_TEST
 
 START_TEST(another_frequency_of_the_tsc_is_scaled_or_refused)
 {
-	struct guest g;
+	struct kvm_guest g;
 	struct vcpu *vcpu;
 	uint32_t khz = 0, now = 0;
 
@@ -446,7 +379,7 @@ START_TEST(another_frequency_of_the_tsc_is_scaled_or_refused)
 		ck_assert_ptr_nonnull(strstr(err.text, "cannot scale it"));
 		ck_assert_int_lt(clock_set_frequency(vcpu, khz + khz / 1000, &err), 0);
 	}
-	end(&g);
+	kvm_guest_end(&g);
 }
 END_TEST
 
@@ -463,7 +396,7 @@ static struct vcpu_state *state_of(const struct state_writer *saved)
 	return state;
 }
 
-static int load_vcpu(struct guest *g, const struct vcpu_state *state)
+static int load_vcpu(struct kvm_guest *g, const struct vcpu_state *state)
 {
 	struct state_writer out;
 	struct state_reader in;
@@ -490,7 +423,7 @@ static void put_msr(struct vcpu_state *state, uint32_t index, uint64_t value)
 	state->msrs[i] = (struct kvm_msr_entry){.index = index, .data = value};
 }
 
-static void refused(struct guest *g, struct vcpu_state *state, const char *words)
+static void refused(struct kvm_guest *g, struct vcpu_state *state, const char *words)
 {
 	ck_assert_int_lt(load_vcpu(g, state), 0);
 	ck_assert_int_eq(err.kind, ERROR_INCOMPATIBLE);
@@ -499,12 +432,12 @@ static void refused(struct guest *g, struct vcpu_state *state, const char *words
 
 START_TEST(a_register_that_this_kvm_does_not_take_is_named)
 {
-	struct guest g;
+	struct kvm_guest g;
 	struct state_writer saved;
 	struct vcpu_state *state, *good;
 
 	make(&g, 1);
-	save(&g, &saved);
+	saved = kvm_guest_save(&g);
 	good = state_of(&saved);
 	state = malloc(sizeof(*state));
 
@@ -531,13 +464,13 @@ START_TEST(a_register_that_this_kvm_does_not_take_is_named)
 	free(state);
 	free(good);
 	state_release(&saved);
-	end(&g);
+	kvm_guest_end(&g);
 }
 END_TEST
 
 /* ---- the CPU model ---- */
 
-static struct state_writer save_model(struct guest *g)
+static struct state_writer save_model(struct kvm_guest *g)
 {
 	struct state_writer out;
 
@@ -561,7 +494,7 @@ START_TEST(a_guest_goes_on_with_the_cpuid_that_it_has_seen)
 	struct arch_cpu_model *model;
 	struct state_writer saved, again;
 	struct state_reader in;
-	struct guest g;
+	struct kvm_guest g;
 
 	make(&g, 2);
 	get_cpuid(g.vcpus.vcpus[1], first);
@@ -571,15 +504,15 @@ START_TEST(a_guest_goes_on_with_the_cpuid_that_it_has_seen)
 	ck_assert_ptr_nonnull(strstr(err.text, "2 vCPUs at most"));
 	DO(arch_cpu_model_load(kvm_fd, 2, &in, &model, &err));
 	state_close(&in);
-	end(&g);
-	make_with(&g, 2, model);
+	kvm_guest_end(&g);
+	kvm_guest_make_with(&g, kvm_fd, &memory, 2, NULL, NULL, model);
 	get_cpuid(g.vcpus.vcpus[1], second);
 	ck_assert_uint_eq(first->nent, second->nent);
 	ck_assert_mem_eq(first->entries, second->entries, first->nent * sizeof(first->entries[0]));
 	again = save_model(&g);
 	ck_assert_uint_eq(saved.size, again.size);
 	ck_assert_mem_eq(saved.bytes, again.bytes, saved.size);
-	end(&g);
+	kvm_guest_end(&g);
 	state_release(&saved);
 	state_release(&again);
 	free(first);
@@ -590,7 +523,7 @@ END_TEST
 START_TEST(a_damaged_cpu_model_is_refused_or_is_one)
 {
 	struct arch_cpu_model *model;
-	struct guest g;
+	struct kvm_guest g;
 	unsigned refused = 0;
 
 	make(&g, 1);
@@ -613,7 +546,7 @@ START_TEST(a_damaged_cpu_model_is_refused_or_is_one)
 		state_release(&saved);
 	}
 	ck_assert_uint_gt(refused, 500);
-	end(&g);
+	kvm_guest_end(&g);
 }
 END_TEST
 
@@ -621,11 +554,10 @@ int main(void)
 {
 	TCase *tc = tcase_create("vcpu_state");
 
-	kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (kvm_fd < 0) {
-		printf("skip: no /dev/kvm here: %s\n", strerror(errno));
+	kvm_fd = kvm_guest_open();
+	if (kvm_fd < 0)
 		return 77;
-	}
+	memory = kvm_guest_memory();
 	tcase_set_timeout(tc, 50);
 	tcase_add_test(tc, a_vcpu_is_the_same_after_a_save_and_a_load);
 	tcase_add_test(tc, sixty_four_vcpus_are);

@@ -191,6 +191,35 @@ void hotplug_end(struct hotplug *h)
 		fail(h, ERROR_WRONG_STATE, "the VM was reset or has ended meanwhile");
 }
 
+/* What the registers speak of: nothing of it may be beyond what the machine has. */
+static uint64_t slots_in(const struct hotplug_slots_state *s)
+{
+	return s->present | s->wanted | s->unwanted | s->told | s->told_off | s->taken |
+	       s->declined | s->ejected | s->kept;
+}
+
+int hotplug_load(struct hotplug *h, const struct hotplug_slots *slots, struct error *err)
+{
+	struct hotplug_slots_state s;
+
+	hotplug_slots_save(slots, &s);
+	if (slots_in(&s) & ~(h->kind ? h->all & h->kind->filled(h->machine) : 0))
+		return error_set(err, ERROR_INCOMPATIBLE,
+			"the guest has vCPUs or memory that came while it ran, and this VM has no "
+			"place for them");
+	if (!h->kind)
+		return 0;
+	h->here = s.present & ~s.told;
+	h->coming = s.wanted | s.told;
+	h->going = s.unwanted | s.told_off;
+	if ((h->going & ~h->here) || (h == &h->machine->cpus && !h->here))
+		return error_set(
+			err, ERROR_CORRUPT, "the guest is asked for what it does not have");
+	h->kind->count(h->machine);
+	hotplug_post(h); /* it may have answered */
+	return 0;
+}
+
 static int fill_slots(struct hotplug *h, uint64_t which, struct error *err)
 {
 	for (uint64_t left = which; left; left &= left - 1) {

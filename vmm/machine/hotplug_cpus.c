@@ -52,7 +52,13 @@ static const char *say(const struct machine *m, char *buf, size_t size)
 	return buf;
 }
 
-const struct hotplug_kind hotplug_cpus = {.fill = fill, .clear = clear, .count = count, .say = say};
+static uint64_t filled(const struct machine *m)
+{
+	return m->vcpus.count < 64 ? (1ull << m->vcpus.count) - 1 : UINT64_MAX;
+}
+
+const struct hotplug_kind hotplug_cpus = {
+	.fill = fill, .clear = clear, .count = count, .say = say, .filled = filled};
 
 int machine_resize_cpus(struct machine *m, unsigned wanted, unsigned timeout_ms,
 	struct machine_resize *resize, struct error *err)

@@ -41,8 +41,13 @@ static const char *say(const struct machine *m, char *buf, size_t size)
 	return buf;
 }
 
+static uint64_t filled(const struct machine *m)
+{
+	return atomic_load(&m->memory.area.present);
+}
+
 const struct hotplug_kind hotplug_memory = {
-	.fill = fill, .clear = clear, .count = count, .say = say};
+	.fill = fill, .clear = clear, .count = count, .say = say, .filled = filled};
 
 /* Slots of `size` bytes together: each time the one that `next` gives, until they are enough. 0: there are no such. */
 static uint64_t choose(const struct hotplug *h, uint64_t size,

@@ -15,6 +15,8 @@ struct hotplug_kind {
 	void (*count)(struct machine *m);
 	/* What the guest has now, in words: "2 vCPUs". Returns buf. */
 	const char *(*say)(const struct machine *m, char *buf, size_t size);
+	/* The slots that something is in, whether the guest has it or not. */
+	uint64_t (*filled)(const struct machine *m);
 };
 
 struct hotplug {
@@ -40,6 +42,11 @@ void hotplug_init(struct hotplug *h, struct machine *m, const struct hotplug_kin
 void hotplug_post(struct hotplug *h);
 /* Power-on: the guest begins with these slots. */
 void hotplug_begin(struct hotplug *h, uint64_t here);
+/*
+ * After arch_platform_load(), where the vCPUs and the memory of the state are there: what the guest has and was asked for is what the
+ * registers say. A change that was under way stays asked, with nobody who waits for it. Refuses what this machine has no place for.
+ */
+int hotplug_load(struct hotplug *h, const struct hotplug_slots *slots, struct error *err);
 /* Power-off: what is under way fails. Only ever after hotplug_begin(), or it does nothing. */
 void hotplug_end(struct hotplug *h);
 
