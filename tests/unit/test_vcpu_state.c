@@ -28,6 +28,16 @@ static uint64_t any(void)
 	return random_next(&seed);
 }
 
+static void setup(void)
+{
+	memory = kvm_guest_memory();
+}
+
+static void teardown(void)
+{
+	guest_memory_destroy(&memory);
+}
+
 static void make(struct kvm_guest *g, unsigned cpus)
 {
 	kvm_guest_make(g, kvm_fd, &memory, cpus, NULL, NULL);
@@ -557,7 +567,7 @@ int main(void)
 	kvm_fd = kvm_guest_open();
 	if (kvm_fd < 0)
 		return 77;
-	memory = kvm_guest_memory();
+	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 50);
 	tcase_add_test(tc, a_vcpu_is_the_same_after_a_save_and_a_load);
 	tcase_add_test(tc, sixty_four_vcpus_are);
