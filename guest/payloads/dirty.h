@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The mailbox between the payload "dirty" and who runs it, in a page of guest RAM at mailbox=GPA: the host writes the
- * arguments, then a new number; the guest does it, then says which number it has done.
+ * arguments, then a new number; the guest does it, then says which number it has done. disk=0: it has none.
  */
 #pragma once
 
@@ -17,5 +17,6 @@ enum dirty_order {
 
 struct dirty_mailbox {
 	uint64_t number, done;
+	uint64_t ns; /* that the last order took */
 	uint64_t order, args[3];
 };

@@ -4,8 +4,10 @@
  * hollow one: real disks and networks that nobody drives, and vCPUs without KVM.
  */
 #include "tests/unit/runner.h"
+#include "vmm/machine/dirty.h"
 #include "vmm/machine/machine_private.h"
 #include "vmm/machine/metrics.h"
+#include "vmm/memory/pages.h"
 
 #include "virtio/blk.h"
 #include "virtio/net_private.h"
@@ -38,6 +40,7 @@ static void make_machine(void)
 
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 	ck_assert_int_eq(guest_memory_create(&layout, &memory, &err), 0);
+	dirty_engine_init(&machine.dirty, &memory);
 	ck_assert_int_eq(loop_create(&machine.loop, 64, &err), 0);
 	snprintf(config.name, sizeof(config.name), "%s", name);
 	config.cpus = VCPUS_MAX;
@@ -103,6 +106,8 @@ static void unplug_all(void)
 static void end_machine(void)
 {
 	unplug_all();
+	machine_dirty_stop(&machine);
+	dirty_engine_destroy(&machine.dirty);
 	loop_destroy(machine.loop);
 	guest_memory_destroy(&memory);
 	close(machine.statm_fd);
@@ -203,6 +208,7 @@ START_TEST(a_vm_has_at_most_150_series_whatever_it_has)
 	static const unsigned nets[] = {0, 1, 2, 3, 8, 28};
 
 	make_machine();
+	ck_assert_int_eq(machine_dirty_start(&machine, &err), 0);
 	for (unsigned n = 0; n < ARRAY_SIZE(nets); n++) {
 		for (unsigned disks = 0;
 			disks <= MACHINE_DISKS_MAX && disks + nets[n] <= MACHINE_DEVICES_MAX;
@@ -276,6 +282,34 @@ START_TEST(a_vcpu_whose_thread_has_not_begun_has_run_nothing_and_hides_no_other)
 }
 END_TEST
 
+START_TEST(the_dirty_rate_is_told_while_pages_are_tracked_and_takes_nobodys_bits)
+{
+	struct page_set dirty;
+
+	make_machine();
+	ck_assert_int_eq(page_set_create(&dirty, guest_memory_pages(&memory), &err), 0);
+	ck_assert(!text_has("dirty_bytes_total"));
+	ck_assert_int_eq(machine_dirty_start(&machine, &err), 0);
+	ck_assert_int_eq(machine_dirty_collect(&machine, &dirty, &err), 0);
+	machine_dirty_commit(&machine);
+	ck_assert(text_has("bulkhead_dirty_bytes_total 0\n"));
+	ck_assert(guest_memory_write(&memory, 4095, "xy", 2));
+	ck_assert(text_has("bulkhead_dirty_bytes_total 8192\n"));
+	ck_assert(guest_memory_write(&memory, 4096, "xy", 2));
+	ck_assert(text_has("bulkhead_dirty_bytes_total 8192\n"));
+	ck_assert_int_eq(machine_dirty_collect(&machine, &dirty, &err), 0);
+	ck_assert_uint_eq(page_set_size(&dirty), 2);
+	ck_assert(guest_memory_write(&memory, 4096, "xy", 2));
+	ck_assert(text_has("bulkhead_dirty_bytes_total 12288\n"));
+	machine_dirty_rollback(&machine);
+	ck_assert(text_has("bulkhead_dirty_bytes_total 12288\n"));
+	machine_dirty_stop(&machine);
+	ck_assert(!text_has("dirty_bytes_total"));
+	page_set_destroy(&dirty);
+	end_machine();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("metrics");
@@ -285,6 +319,7 @@ int main(void)
 	tcase_add_test(tc,
 		of_many_devices_first_the_latencies_then_the_disks_then_the_networks_are_summed);
 	tcase_add_test(tc, what_is_not_known_has_no_series);
+	tcase_add_test(tc, the_dirty_rate_is_told_while_pages_are_tracked_and_takes_nobodys_bits);
 	tcase_add_test(tc, a_vcpu_whose_thread_has_not_begun_has_run_nothing_and_hides_no_other);
 	return run_tests("metrics", tc, NULL);
 }

@@ -47,7 +47,7 @@ bool top_link_ready(struct top_link *link, json_t **answer);
 struct top_figures {
 	char name[64], state[16], agent[16];
 	double uptime, vcpus, memory, resident;
-	double cpu, steal, exits, disk_read, disk_written, net_in, net_out;
+	double cpu, steal, exits, disk_read, disk_written, net_in, net_out, dirty;
 };
 
 enum top_state {
@@ -82,6 +82,7 @@ enum top_rate {
 	TOP_DISK_WRITTEN,
 	TOP_NET_IN,
 	TOP_NET_OUT,
+	TOP_DIRTY,
 	TOP_RATES,
 };
 double top_rate(const struct top_vm *vm, enum top_rate rate);

@@ -144,6 +144,11 @@ static void out_cell(const struct top_vm *vm, char *text)
 	put_bytes(text, live_rate(vm, TOP_NET_OUT));
 }
 
+static void dirty_cell(const struct top_vm *vm, char *text)
+{
+	put_bytes(text, live_rate(vm, TOP_DIRTY));
+}
+
 static void agent_cell(const struct top_vm *vm, char *text)
 {
 	put_word(text, vm->state == TOP_LIVE && *vm->now.agent ? vm->now.agent : "-");
@@ -159,6 +164,7 @@ static const struct column columns[] = {
 	{"WRITE/s", 7, written_cell},
 	{"NET-IN/s", 8, in_cell},
 	{"NET-OUT/s", 9, out_cell},
+	{"DIRTY/s", 7, dirty_cell},
 	{"EXITS/s", 7, exits_cell},
 	{"STEAL%", 6, steal_cell},
 	{"PRESS%", 6, pressure_cell},

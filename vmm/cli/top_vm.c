@@ -54,6 +54,7 @@ static void take_series(struct top_figures *f, const char *series, double value)
 		{"bulkhead_disk_bytes_total", "kind=\"write\"", &f->disk_written},
 		{"bulkhead_net_bytes_total", "way=\"in\"", &f->net_in},
 		{"bulkhead_net_bytes_total", "way=\"out\"", &f->net_out},
+		{"bulkhead_dirty_bytes_total", "", &f->dirty},
 	};
 	size_t len = strcspn(series, "{");
 
@@ -81,7 +82,8 @@ bool top_figures_read(const char *text, struct top_figures *f)
 		.disk_read = -1,
 		.disk_written = -1,
 		.net_in = -1,
-		.net_out = -1};
+		.net_out = -1,
+		.dirty = -1};
 	for (const char *line = text, *next; *line; line = next) {
 		size_t len = strcspn(line, "\n"), name;
 		char series[256], *end;
@@ -120,6 +122,8 @@ static double sum_of(const struct top_figures *f, enum top_rate rate)
 		return f->net_in;
 	case TOP_NET_OUT:
 		return f->net_out;
+	case TOP_DIRTY:
+		return f->dirty;
 	default:
 		return -1;
 	}

@@ -84,6 +84,13 @@ static void stop(struct dirty_engine *engine)
 	engine->broken = false;
 }
 
+/* It begins with every bit set, which says nothing of what was written. */
+static int start_log(struct dirty_engine *engine, struct error *err)
+{
+	page_set_add(&engine->counted, 0, engine->counted.count);
+	return dirty_log_start(engine->vm, engine->memory, err);
+}
+
 static int start(struct dirty_engine *engine, struct error *err)
 {
 	uint64_t pages = guest_memory_pages(engine->memory);
@@ -96,10 +103,8 @@ static int start(struct dirty_engine *engine, struct error *err)
 	if (ret == 0)
 		ret = guest_memory_follow(engine->memory, err);
 	if (ret == 0 && engine->vm)
-		ret = dirty_log_start(engine->vm, engine->memory, err);
-	if (ret == 0)
-		page_set_add(&engine->counted, 0, pages);
-	else
+		ret = start_log(engine, err);
+	if (ret < 0)
 		stop(engine);
 	return ret;
 }
@@ -318,8 +323,7 @@ void dirty_engine_attach(struct dirty_engine *engine, struct vm *vm)
 	pthread_mutex_lock(&engine->lock);
 	engine->vm = vm;
 	/* What a new guest finds and what it makes of it: all memory is dirty, which arming says to each user. */
-	if (engine->users &&
-		(dirty_log_start(vm, engine->memory, &err) < 0 || arm(engine, &err) < 0)) {
+	if (engine->users && (start_log(engine, &err) < 0 || arm(engine, &err) < 0)) {
 		engine->broken = true;
 		log_warn("dirty pages are not tracked any more: %s", err.text);
 	}

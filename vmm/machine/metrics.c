@@ -10,6 +10,7 @@
 #include "vmm/base/util.h"
 #include "vmm/kvm/stats.h"
 #include "vmm/machine/machine_private.h"
+#include "vmm/memory/pages.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -98,6 +99,10 @@ static void print_machine(FILE *to, struct machine *m)
 	single(to, "vcpus", "gauge", "The guest's CPUs.", m->config->cpus);
 	print_process(to, m);
 	print_pauses(to, m);
+	if (dirty_engine_active(&m->dirty))
+		single(to, "dirty_bytes_total", "counter",
+			"Memory that became dirty, by whoever wrote it, while it was tracked: each page once between two times that it was taken.",
+			(double)(dirty_engine_dirtied(&m->dirty) * GUEST_PAGE_SIZE));
 }
 
 /* ---- the guest, as far as somebody asked its agent ---- */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 /* The series that are no device's: at most so many. metrics_devices.c gives out what is left. */
-#define METRICS_MACHINE_SERIES 44
+#define METRICS_MACHINE_SERIES 45
 
 /* What stands before the series of a family. */
 void metrics_family(FILE *to, const char *name, const char *type, const char *help);
