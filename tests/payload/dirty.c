@@ -3,7 +3,7 @@
  * Dirty tracking of real machines, on this host's /dev/kvm: payload_dirty TEST OPTIONS-OF-RUN. The machine
  * boots the payload "dirty", which writes where it is told; what is collected is compared with what it was told, page by page, from 32 MiB up. A
  * second thread plays the test: it does to the machine what it does on the machine's own thread.
- * Prints nothing and returns 0, or one line and 1.
+ * Says nothing and returns 0, or one line on standard error and 1.
  */
 #include "guest/payloads/dirty.h"
 #include "vmm/base/log.h"
@@ -29,8 +29,8 @@
 #define check(condition, ...)                                                                      \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			printf(__VA_ARGS__);                                                       \
-			printf("\n");                                                              \
+			fprintf(stderr, __VA_ARGS__);                                              \
+			fprintf(stderr, "\n");                                                     \
 			_exit(1);                                                                  \
 		}                                                                                  \
 	} while (0)

@@ -42,7 +42,7 @@ static void must(int ret)
 {
 	if (ret >= 0)
 		return;
-	printf("%s\n", err.text);
+	fprintf(stderr, "%s\n", err.text);
 	_exit(err.kind == ERROR_INCOMPATIBLE ? 77 : 1);
 }
 
@@ -111,7 +111,7 @@ static void *run_vcpu(void *arg)
 				read_nothing(vcpu->run->mmio.data, vcpu->run->mmio.len);
 			break;
 		default:
-			printf("the guest stopped: KVM exit %u\n", vcpu->run->exit_reason);
+			fprintf(stderr, "the guest stopped: KVM exit %u\n", vcpu->run->exit_reason);
 			_exit(1);
 		}
 	}

@@ -30,6 +30,13 @@ static void watch(struct driver *d)
 	memcpy(before, memory->regions[0].host, memory->size);
 }
 
+static void forget(void)
+{
+	free(before);
+	page_set_destroy(&marked);
+	page_set_destroy(&changed);
+}
+
 /* Descriptors and available ring lie right before the used ring, which has pages of its own. */
 static bool is_drivers(uint64_t page)
 {
@@ -56,9 +63,7 @@ static void judge(void)
 	for (uint64_t page = 0; page < changed.count; page++)
 		ck_assert_msg(!page_set_has(&changed, page) || page_set_has(&marked, page),
 			"page %llu was written and is not marked", (unsigned long long)page);
-	free(before);
-	page_set_destroy(&marked);
-	page_set_destroy(&changed);
+	forget();
 }
 
 static uint64_t pages_of(uint64_t gpa, uint64_t len)
@@ -185,7 +190,7 @@ END_TEST
 
 START_TEST(a_vsock_marks_what_it_brings)
 {
-	static const uint8_t data[9000] = {1, 2, 3};
+	static uint8_t data[9000];
 	struct connection c;
 	struct packet p;
 	size_t got = 0;
@@ -194,6 +199,7 @@ START_TEST(a_vsock_marks_what_it_brings)
 	guest_open(&vsock_guest);
 	fd = host_begin(&vsock_guest, &c, 7);
 	watch(&vsock_guest.driver);
+	memset(data, 0x5a, sizeof(data));
 	host_write(fd, data, sizeof(data));
 	for (; got < sizeof(data); got += p.hdr.len)
 		guest_expect(&vsock_guest, &c, VIRTIO_VSOCK_OP_RW, &p);
@@ -201,6 +207,43 @@ START_TEST(a_vsock_marks_what_it_brings)
 	guest_expect(&vsock_guest, &c, VIRTIO_VSOCK_OP_SHUTDOWN, NULL);
 	judge();
 	guest_close(&vsock_guest);
+}
+END_TEST
+
+/* A used ring over four pages. */
+START_TEST(a_queue_marks_each_part_of_its_used_ring)
+{
+	const struct virtqueue_registers registers = {
+		.size = 1024, .desc = KIB(16), .driver = KIB(40), .device = KIB(64) + 4092};
+	struct guest_memory *memory = &guest.memory;
+	struct virtqueue q;
+
+	driver_create(&guest, MIB(1));
+	ck_assert_int_eq(
+		virtqueue_start(&q, memory, &registers, 1ull << VIRTIO_RING_F_EVENT_IDX), 0);
+	watch(&guest);
+	/* The index is on the first page, entry 511 on the second, 600 on the third, the event word on the fourth. */
+	q.next_used = 600;
+	virtqueue_fill(&q, 0, 7, 1);
+	guest_memory_marked(memory, &marked);
+	ck_assert_uint_eq(page_set_size(&marked), 1);
+	ck_assert(page_set_has(&marked, 18));
+	virtqueue_publish(&q, 1);
+	guest_memory_marked(memory, &marked);
+	ck_assert_uint_eq(page_set_size(&marked), 2);
+	ck_assert(page_set_has(&marked, 16));
+	q.next_used = 511;
+	virtqueue_fill(&q, 0, 7, 1);
+	guest_memory_marked(memory, &marked);
+	ck_assert_uint_eq(page_set_size(&marked), 3);
+	guest_memory_unmark(memory, &marked, 0, marked.count);
+	virtqueue_enable_kicks(&q);
+	page_set_clear(&marked);
+	guest_memory_marked(memory, &marked);
+	ck_assert_uint_eq(page_set_size(&marked), 1);
+	ck_assert(page_set_has(&marked, (registers.device + 4 + 8 * 1024) / KIB(4)));
+	forget();
+	driver_destroy(&guest);
 }
 END_TEST
 
@@ -212,6 +255,7 @@ static void add(TCase *tc)
 	tcase_add_test(tc, a_read_that_a_reset_overtakes_is_marked_all_the_same);
 	tcase_add_loop_test(tc, a_network_marks_what_it_receives, 0, 2);
 	tcase_add_test(tc, a_packet_that_waited_for_buffers_is_marked);
+	tcase_add_test(tc, a_queue_marks_each_part_of_its_used_ring);
 	tcase_add_test(tc, a_vsock_marks_what_it_brings);
 }
 
