@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * identity.change: what a clone must not share with its original. Everything is checked before anything is
- * changed; then the changes are made in order, and an error says which one failed.
+ * changed. Then each change is made whatever became of the others, and the result tells of each: a clone that has not got
+ * its new address must not keep the old random numbers too. Entropy comes first: what is random afterwards is its own.
  *
- * The machine id (machine-id(5)) is written to /etc/machine-id; programs that have read the old one keep it.
+ * The machine id (machine-id(5)) is written to /etc/machine-id; programs that have read the old one keep it. D-Bus's, where it
+ * is a file of its own and no link to that, becomes the same.
  * Where its file is a mount of its own (systemd, before the first boot is complete) it is written in place.
  */
 #include "guest/agent/identity.h"
 
 #include "guest/agent/files.h"
 #include "guest/agent/freeze.h"
-#include "guest/agent/network.h"
+#include "guest/agent/system.h"
 #include "guest/agent/worker.h"
 #include "vmm/base/util.h"
 
@@ -19,12 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-
-struct identity_params {
-	char *hostname, *machine_id;
-	struct network_params interfaces[NETWORK_INTERFACES_MAX];
-	unsigned interface_count;
-};
+#include <sys/stat.h>
 
 bool identity_is_hostname(const char *name)
 {
@@ -41,9 +38,10 @@ static int check_identity(const struct identity_params *p, struct error *err)
 {
 	int ret = 0;
 
-	if (!p->hostname && !p->machine_id && !p->interface_count)
+	if (!p->hostname && !p->machine_id && !p->interface_count && !p->time_ns &&
+		!p->entropy.data)
 		return error_set(err, ERROR_BAD_REQUEST,
-			"hostname, machine_id, interfaces: at least one of them is needed");
+			"time_ns, entropy, hostname, machine_id, interfaces: at least one of them is needed");
 	if (p->hostname && !identity_is_hostname(p->hostname))
 		return error_set(err, ERROR_BAD_REQUEST,
 			"hostname: '%.64s' is not 1 to 64 letters, digits, dots and dashes",
@@ -72,6 +70,17 @@ static int set_hostname(const char *name, struct error *err)
 	return file_replace("/etc/hostname", line, err) ? error_prefix(err, "hostname") : 0;
 }
 
+#define DBUS_ID "/var/lib/dbus/machine-id"
+
+static int set_dbus_id(const char *line, struct error *err)
+{
+	struct stat st;
+
+	if (lstat(DBUS_ID, &st) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	return file_replace(DBUS_ID, line, err);
+}
+
 static int set_machine_id(const char *id, char line[40], struct error *err)
 {
 	uint8_t bytes[16];
@@ -85,29 +94,68 @@ static int set_machine_id(const char *id, char line[40], struct error *err)
 			snprintf(line + 2 * i, 40 - 2 * i, "%02x", bytes[i]);
 		memcpy(line + 32, "\n", 2);
 	}
-	return file_replace("/etc/machine-id", line, err) ? error_prefix(err, "machine_id") : 0;
+	if (file_replace("/etc/machine-id", line, err) || set_dbus_id(line, err))
+		return error_prefix(err, "machine_id");
+	return 0;
+}
+
+/* ---- the steps ---- */
+
+struct steps {
+	json_t *list;
+	bool failed;
+};
+
+static void note(struct steps *steps, const char *name, bool done, const struct error *err)
+{
+	json_t *step = json_pack("{s:s, s:b}", "step", name, "done", done);
+
+	if (!done)
+		json_object_set_new(step, "error", json_string(err->text));
+	steps->failed |= !done;
+	json_array_append_new(steps->list, step);
+}
+
+static json_t *change_interfaces(const struct identity_params *p, struct steps *steps)
+{
+	json_t *interfaces = json_array();
+	struct error err;
+
+	for (unsigned i = 0; i < p->interface_count; i++) {
+		json_t *done = network_apply(&p->interfaces[i], &err);
+		char name[24];
+
+		snprintf(name, sizeof(name), "interfaces[%u]", i);
+		note(steps, name, done, &err);
+		json_array_append_new(interfaces, done ? done : json_null());
+	}
+	return interfaces;
 }
 
 static json_t *identity_run(const void *params, struct error *err)
 {
 	const struct identity_params *p = params;
-	json_t *interfaces = json_array();
+	struct steps steps = {.list = json_array()};
+	json_t *interfaces;
 	char id[40] = "";
+	bool done;
 
-	if ((p->hostname && set_hostname(p->hostname, err)) ||
-		(p->machine_id && set_machine_id(p->machine_id, id, err)))
-		return NULL;
-	for (unsigned i = 0; i < p->interface_count; i++) {
-		json_t *done = network_apply(&p->interfaces[i], err);
-
-		if (!done) {
-			error_prefix(err, "interfaces[%u]", i);
-			return NULL;
-		}
-		json_array_append_new(interfaces, done);
+	if (p->entropy.data)
+		note(&steps, "entropy", !system_add_entropy(&p->entropy, err), err);
+	if (p->time_ns)
+		note(&steps, "time_ns", !system_set_clock(p->time_ns, err), err);
+	if (p->hostname)
+		note(&steps, "hostname", !set_hostname(p->hostname, err), err);
+	if (p->machine_id) {
+		done = !set_machine_id(p->machine_id, id, err);
+		note(&steps, "machine_id", done, err);
+		if (!done)
+			*id = '\0';
 	}
-	return json_pack("{s:s?, s:o, s:o}", "hostname", p->hostname, "machine_id",
-		*id ? json_stringn(id, 32) : json_null(), "interfaces", interfaces);
+	interfaces = change_interfaces(p, &steps);
+	return json_pack("{s:s?, s:o, s:o, s:b, s:o}", "hostname", p->hostname, "machine_id",
+		*id ? json_stringn(id, 32) : json_null(), "interfaces", interfaces, "complete",
+		!steps.failed, "steps", steps.list);
 }
 
 static void serve_identity(struct rpc_call *call)
@@ -120,33 +168,9 @@ static void serve_identity(struct rpc_call *call)
 		worker_serve(call, 15000, identity_run);
 }
 
-static const struct schema identity_schema[] = {
-	{.name = "hostname",
-		.type = SCHEMA_TEXT,
-		.offset = offsetof(struct identity_params, hostname),
-		.min = 1,
-		.max = 64,
-		.help = "the new host name, kept in /etc/hostname"},
-	{.name = "machine_id",
-		.type = SCHEMA_TEXT,
-		.offset = offsetof(struct identity_params, machine_id),
-		.min = 1,
-		.max = 32,
-		.help = "32 hexadecimal digits for /etc/machine-id, or 'random'"},
-	{.name = "interfaces",
-		.type = SCHEMA_LIST,
-		.offset = offsetof(struct identity_params, interfaces),
-		.size = sizeof(struct network_params),
-		.extra = offsetof(struct identity_params, interface_count),
-		.max = NETWORK_INTERFACES_MAX,
-		.members = network_schema,
-		.help = "what to change on network interfaces, each as for network.configure"},
-	{.name = NULL},
-};
-
 const struct rpc_method identity_methods[] = {
 	{"identity.change", serve_identity, identity_schema, sizeof(struct identity_params),
 		"Makes this guest another one than the guest it is a clone of.",
-		"{hostname, machine_id, interfaces: [{name, mac, mtu, up}]}"},
+		"{hostname, machine_id, interfaces: [{name, mac, mtu, up, announced} or null], complete, steps: [{step, done, error}]}"},
 	{.name = NULL},
 };

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -24,6 +25,7 @@ struct request {
 		struct ifinfomsg link;
 		struct ifaddrmsg address;
 		struct rtmsg route;
+		struct ndmsg neighbour;
 	} u;
 	char room[256];
 };
@@ -324,4 +326,58 @@ int netlink_gateway(const struct link *link, const struct cidr *gateway, struct 
 	request_put(&request, RTA_GATEWAY, gateway->address, gateway->family == AF_INET ? 4 : 16);
 	request_put(&request, RTA_OIF, &link->index, sizeof(link->index));
 	return talk(&request, NULL, NULL, "cannot set the gateway", err);
+}
+
+/* ---- neighbours ---- */
+
+#define NEIGHBOURS_MAX 1024
+
+struct neighbours {
+	int link;
+	unsigned count;
+	struct {
+		uint8_t family;
+		uint8_t address[16];
+	} list[NEIGHBOURS_MAX];
+};
+
+static void take_neighbour(const struct nlmsghdr *message, void *user)
+{
+	const struct ndmsg *info = NLMSG_DATA(message);
+	int left = (int)(message->nlmsg_len - NLMSG_LENGTH(sizeof(*info)));
+	const struct rtattr *a = (const void *)((const char *)info + NLMSG_ALIGN(sizeof(*info)));
+	struct neighbours *all = user;
+
+	if (message->nlmsg_type != RTM_NEWNEIGH || info->ndm_ifindex != all->link ||
+		info->ndm_state & (NUD_PERMANENT | NUD_NOARP) || all->count == NEIGHBOURS_MAX)
+		return;
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
+		if (a->rta_type == NDA_DST && RTA_PAYLOAD(a) <= 16) {
+			all->list[all->count].family = info->ndm_family;
+			memcpy(all->list[all->count].address, RTA_DATA(a), RTA_PAYLOAD(a));
+			all->count++;
+			return;
+		}
+}
+
+void netlink_forget_neighbours(const struct link *link)
+{
+	static struct neighbours all;
+	struct request request;
+	struct error err;
+
+	all.link = link->index;
+	all.count = 0;
+	request_start(&request, RTM_GETNEIGH, NLM_F_DUMP, sizeof(request.u.neighbour));
+	if (talk(&request, take_neighbour, &all, "cannot list the neighbours", &err))
+		return;
+	for (unsigned i = 0; i < all.count; i++) {
+		request_start(&request, RTM_DELNEIGH, NLM_F_ACK, sizeof(request.u.neighbour));
+		request.u.neighbour.ndm_family = all.list[i].family;
+		request.u.neighbour.ndm_ifindex = link->index;
+		request_put(&request, NDA_DST, all.list[i].address,
+			all.list[i].family == AF_INET ? 4 : 16);
+		/* One that went by itself meanwhile is as good. */
+		talk(&request, NULL, NULL, "cannot forget a neighbour", &err);
+	}
 }

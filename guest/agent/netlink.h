@@ -43,3 +43,5 @@ int netlink_flush(const struct link *link, struct error *err);
 int netlink_add(const struct link *link, const struct cidr *cidr, struct error *err);
 /* The default route of the gateway's family: replaced. */
 int netlink_gateway(const struct link *link, const struct cidr *gateway, struct error *err);
+/* Forget who was reached where over the link; entries that somebody made by hand stay. */
+void netlink_forget_neighbours(const struct link *link);

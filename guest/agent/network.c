@@ -2,10 +2,12 @@
 /*
  * Network interfaces: found by name or MAC address, and set to what is given. Given addresses replace those that are there;
  * what is not given stays. A new MAC address comes first, then MTU, addresses, up, and last the gateway, which needs
- * both. Name servers are the whole guest's: /etc/resolv.conf.
+ * both. Name servers are the whole guest's: /etc/resolv.conf. A link whose address of either kind was given forgets its
+ * neighbours, and tells them where it is now: `announced` counts its addresses that they were told of.
  */
 #include "guest/agent/network.h"
 
+#include "guest/agent/announce.h"
 #include "guest/agent/files.h"
 #include "guest/agent/freeze.h"
 #include "guest/agent/netlink.h"
@@ -71,6 +73,7 @@ json_t *network_apply(const struct network_params *p, struct error *err)
 {
 	struct link link;
 	struct cidr gateway;
+	unsigned announced = 0;
 	char mac[18];
 
 	if (netlink_find(p->name, p->mac, &link, err) ||
@@ -84,10 +87,12 @@ json_t *network_apply(const struct network_params *p, struct error *err)
 	}
 	if (write_dns(&p->dns, err) || netlink_find(link.name, NULL, &link, err))
 		return NULL;
+	if (link.up && (p->addresses.items || is_given(p->new_mac)))
+		announced = announce_link(&link);
 	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", link.mac[0], link.mac[1],
 		link.mac[2], link.mac[3], link.mac[4], link.mac[5]);
-	return json_pack("{s:s, s:s, s:i, s:b}", "name", link.name, "mac", mac, "mtu",
-		(int)link.mtu, "up", link.up);
+	return json_pack("{s:s, s:s, s:i, s:b, s:i}", "name", link.name, "mac", mac, "mtu",
+		(int)link.mtu, "up", link.up, "announced", (int)announced);
 }
 
 static json_t *network_run(const void *params, struct error *err)
@@ -105,46 +110,9 @@ static void serve_network(struct rpc_call *call)
 		worker_serve(call, 10000, network_run);
 }
 
-#define NET(member) .offset = offsetof(struct network_params, member)
-
-const struct schema network_schema[] = {
-	{.name = "name",
-		.type = SCHEMA_TEXT,
-		NET(name),
-		.min = 1,
-		.max = 15,
-		.help = "the interface, by name"},
-	{.name = "mac", .type = SCHEMA_MAC, NET(mac), .help = "or by its MAC address as it is now"},
-	{.name = "new_mac", .type = SCHEMA_MAC, NET(new_mac), .help = "the MAC address to give it"},
-	{.name = "mtu",
-		.type = SCHEMA_NUMBER,
-		NET(mtu),
-		.min = 68,
-		.max = 65535,
-		.help = "the largest packet"},
-	{.name = "addresses",
-		.type = SCHEMA_TEXTS,
-		NET(addresses),
-		.max = 32,
-		.help = "ADDRESS/PREFIX texts that replace the interface's addresses"},
-	{.name = "gateway",
-		.type = SCHEMA_TEXT,
-		NET(gateway),
-		.min = 1,
-		.max = 63,
-		.help = "where the default route goes"},
-	{.name = "dns",
-		.type = SCHEMA_TEXTS,
-		NET(dns),
-		.max = 8,
-		.help = "name servers for /etc/resolv.conf"},
-	{.name = "up", .type = SCHEMA_BOOL, NET(up), .value = "on", .help = "whether it runs"},
-	{.name = NULL},
-};
-
 const struct rpc_method network_methods[] = {
 	{"network.configure", serve_network, network_schema, sizeof(struct network_params),
 		"Sets a network interface's addresses, MAC address, MTU, gateway and name servers.",
-		"{name, mac, mtu, up}"},
+		"{name, mac, mtu, up, announced}"},
 	{.name = NULL},
 };

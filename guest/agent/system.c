@@ -51,19 +51,26 @@ struct clock_params {
 	uint64_t time_ns;
 };
 
+int system_set_clock(uint64_t time_ns, struct error *err)
+{
+	struct timespec time = {.tv_sec = (time_t)(time_ns / 1000000000u),
+		.tv_nsec = (long)(time_ns % 1000000000u)};
+
+	return clock_settime(CLOCK_REALTIME, &time) < 0
+		       ? error_errno(err, errno, "cannot set the clock")
+		       : 0;
+}
+
 static json_t *clock_run(const void *params, struct error *err)
 {
 	const struct clock_params *p = params;
-	struct timespec now, time = {.tv_sec = (time_t)(p->time_ns / 1000000000u),
-				     .tv_nsec = (long)(p->time_ns % 1000000000u)};
+	struct timespec now;
 	json_int_t before;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	before = (json_int_t)now.tv_sec * 1000000000 + now.tv_nsec;
-	if (clock_settime(CLOCK_REALTIME, &time) < 0) {
-		error_errno(err, errno, "cannot set the clock");
+	if (system_set_clock(p->time_ns, err))
 		return NULL;
-	}
 	return json_pack(
 		"{s:I, s:I}", "before_ns", before, "step_ns", (json_int_t)p->time_ns - before);
 }
@@ -78,24 +85,27 @@ struct entropy_params {
 };
 
 /* RNDADDENTROPY credits the bytes to the pool, RNDRESEEDCRNG makes the generator take them in now: random(4). */
+int system_add_entropy(const struct schema_bytes *bytes, struct error *err)
+{
+	_cleanup_close_ int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+	_cleanup_free_ struct rand_pool_info *info = malloc(sizeof(*info) + bytes->size);
+
+	if (fd < 0 || !info)
+		return error_errno(err, errno, "cannot open /dev/urandom");
+	info->entropy_count = (int)bytes->size * 8;
+	info->buf_size = (int)bytes->size;
+	memcpy(info->buf, bytes->data, bytes->size);
+	if (ioctl(fd, RNDADDENTROPY, info) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
+		return error_errno(err, errno, "cannot add to the kernel's random numbers");
+	return 0;
+}
+
 static json_t *entropy_run(const void *params, struct error *err)
 {
 	const struct entropy_params *p = params;
-	_cleanup_close_ int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-	_cleanup_free_ struct rand_pool_info *info = malloc(sizeof(*info) + p->data.size);
 
-	if (fd < 0 || !info) {
-		error_errno(err, errno, "cannot open /dev/urandom");
-		return NULL;
-	}
-	info->entropy_count = (int)p->data.size * 8;
-	info->buf_size = (int)p->data.size;
-	memcpy(info->buf, p->data.data, p->data.size);
-	if (ioctl(fd, RNDADDENTROPY, info) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0) {
-		error_errno(err, errno, "cannot add to the kernel's random numbers");
-		return NULL;
-	}
-	return json_pack("{s:i}", "bytes", (int)p->data.size);
+	return system_add_entropy(&p->data, err) ? NULL
+						 : json_pack("{s:i}", "bytes", (int)p->data.size);
 }
 
 static void serve_entropy(struct rpc_call *call)

@@ -12,3 +12,7 @@ extern const struct rpc_method system_methods[];
 
 /* The agent runs below our own process 1. Set once at the start. */
 extern bool system_has_our_init;
+
+/* What clock.set and entropy.reseed do. Workers and boot only. */
+int system_set_clock(uint64_t time_ns, struct error *err);
+int system_add_entropy(const struct schema_bytes *bytes, struct error *err);

@@ -173,6 +173,29 @@ def _(env):
         check(vm.process.wait(60) == 1, "the end")
 
 
+@test("guest.identify asks the agent as it was asked, with the host's time and fresh random bytes where none are given")
+def _(env):
+    path, vm = with_vsock(env)
+    with vm, vm.client() as client:
+        vm.state()
+        answer = {"hostname": "b", "machine_id": None, "interfaces": [], "complete": True, "steps": []}
+        with Agent(path, {"result": answer}) as agent:
+            before = time.time_ns()
+            check(client.call("guest.identify") == answer, "the answer")
+            interface = {"name": "eth0", "new_mac": "52:54:00:00:00:05", "addresses": ["10.0.0.5/24"]}
+            client.call("guest.identify", hostname="b", machine_id="random", interfaces=[interface], entropy="A" * 64, time_ns=5 * 10**9)
+            client.call("guest.identify")
+            bare, full, again = [request["params"] for request in agent.asked]
+            check({request["method"] for request in agent.asked} == {"identity.change"}, f"{agent.asked}")
+            check(full == {"hostname": "b", "machine_id": "random", "interfaces": [{**interface, "up": True}], "entropy": "A" * 64, "time_ns": 5 * 10**9}, f"{full}")
+            check(bare.pop("interfaces") == [] and set(bare) == {"entropy", "time_ns"}, f"{bare}")
+            check(before <= bare["time_ns"] <= again["time_ns"] <= time.time_ns(), f"{bare}")
+            check(len(bare["entropy"]) == 88 and bare["entropy"] != again["entropy"], f"{bare}")
+        refused("bad_request", "entropy", client.call, "guest.identify", entropy="A")
+        refused("bad_request", "new_mac", client.call, "guest.identify", interfaces=[{"name": "x", "new_mac": "z"}])
+        type_and_read(vm, b"on\n")
+
+
 @test("kill -9 of a client in mid-call: the VM runs on, and a new client sees what has happened since it last looked")
 def _(env):
     path, vm = with_vsock(env)

@@ -274,6 +274,9 @@ void serve_guest_info(struct rpc_call *call);
 void serve_guest_exec(struct rpc_call *call);
 void serve_guest_freeze(struct rpc_call *call);
 void serve_guest_thaw(struct rpc_call *call);
+void serve_guest_identify(struct rpc_call *call);
+/* Parameters of the agent's identity.change get the host's time and fresh random bytes, where they have none. */
+void guest_complete_identity(json_t *params);
 
 /* "0000:00:05.0": where the guest finds it, as its own lspci names it. */
 json_t *control_address(struct virtio_pci *vp);

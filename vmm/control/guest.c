@@ -16,8 +16,10 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #define AGENT_PORT "1024"
 #define OUTPUT_MAX MIB(1)
@@ -352,7 +354,9 @@ static void put(struct guest_call *g, const char *method, json_t *params, unsign
 			now_ns() + ((uint64_t)within_ms + GRACE_MS) * 1000000);
 }
 
-static void ask_agent(struct rpc_call *call, unsigned within_ms)
+/* `name` is the agent's for it. Takes `params` over. */
+static void ask_agent_for(
+	struct rpc_call *call, const char *name, json_t *params, unsigned within_ms)
 {
 	const struct rpc_method *method = call->method;
 	struct control *control = control_of(call);
@@ -361,6 +365,7 @@ static void ask_agent(struct rpc_call *call, unsigned within_ms)
 	int fd = -1;
 
 	if (connect_agent(control, &fd, &err)) {
+		json_decref(params);
 		error_prefix(&err, "%s", method->name);
 		rpc_fail(call, &err);
 		return;
@@ -369,7 +374,14 @@ static void ask_agent(struct rpc_call *call, unsigned within_ms)
 	g->call = call;
 	call->user = g;
 	call->cancel = client_gone;
-	put(g, method->name + strlen("guest."),
+	put(g, name, params, within_ms);
+}
+
+static void ask_agent(struct rpc_call *call, unsigned within_ms)
+{
+	const struct rpc_method *method = call->method;
+
+	ask_agent_for(call, method->name + strlen("guest."),
 		method->params ? schema_dump(method->params, call->params) : json_object(),
 		within_ms);
 }
@@ -429,4 +441,31 @@ void serve_guest_freeze(struct rpc_call *call)
 void serve_guest_thaw(struct rpc_call *call)
 {
 	ask_agent(call, 60000);
+}
+
+/* What only the host can know, where it was not given: the time, and bytes that no other guest gets. */
+void guest_complete_identity(json_t *params)
+{
+	uint8_t bytes[64];
+	char text[BASE64_SIZE(sizeof(bytes))];
+	struct timespec now;
+
+	if (!json_object_get(params, "entropy") &&
+		getrandom(bytes, sizeof(bytes), 0) == (ssize_t)sizeof(bytes)) {
+		base64_encode(bytes, sizeof(bytes), text);
+		json_object_set_new(params, "entropy", json_string(text));
+	}
+	if (!json_integer_value(json_object_get(params, "time_ns"))) {
+		clock_gettime(CLOCK_REALTIME, &now);
+		json_object_set_new(params, "time_ns",
+			json_integer((json_int_t)now.tv_sec * 1000000000 + now.tv_nsec));
+	}
+}
+
+void serve_guest_identify(struct rpc_call *call)
+{
+	json_t *params = schema_dump(call->method->params, call->params);
+
+	guest_complete_identity(params);
+	ask_agent_for(call, "identity.change", params, 15000);
 }

@@ -3,6 +3,7 @@
  * The table of methods. The server checks by it, rpc.discover and docs/control-api.md are made from it,
  * so that no method can lack its documents and no parameter its check.
  */
+#include "guest/agent/identity.h"
 #include "vmm/control/control_private.h"
 
 #include "vmm/kvm/vcpu.h"
@@ -402,6 +403,14 @@ const struct rpc_method control_methods[] = {
 		.serve = serve_guest_thaw,
 		.summary = "Lets the file systems go on.",
 		.result = "{thawed: [path]}"},
+	{.name = "guest.identify",
+		.serve = serve_guest_identify,
+		.params = identity_schema,
+		.params_size = sizeof(struct identity_params),
+		.summary =
+			"Makes the guest another one than the guest it is a clone of. The host's time and fresh random bytes go along where none are given.",
+		.result =
+			"{hostname, machine_id, interfaces, complete, steps: [{step, done, error}]}: as the agent's identity.change, see agent.md"},
 	{.name = "metrics.get",
 		.serve = serve_metrics_get,
 		.summary = "Tells what the VM does, in Prometheus' text format.",

@@ -409,6 +409,31 @@ BULKHEAD_API int bulkhead_call_guest_thaw(
 BULKHEAD_API int bulkhead_call_guest_thaw_wait(
 	struct bulkhead_vm *vm, int timeout_ms, char **result, struct bulkhead_error *err);
 
+/*
+ * guest.identify. Makes the guest another one than the guest it is a clone of. The host's time and fresh random
+ * bytes go along where none are given. Result: {hostname, machine_id, interfaces, complete, steps: [{step, done,
+ * error}]}: as the agent's identity.change, see agent.md
+ */
+struct bulkhead_call_guest_identify {
+	size_t struct_size; /* of this structure */
+	/* what the clock is set to: nanoseconds since 1970, UTC */
+	const uint64_t *time_ns;
+	/* random bytes that nobody else has, for the kernel's random numbers */
+	const char *entropy;
+	/* the new host name, kept in /etc/hostname */
+	const char *hostname;
+	/* 32 hexadecimal digits for /etc/machine-id, or 'random' */
+	const char *machine_id;
+	/* what to change on network interfaces, each as for network.configure; as JSON text */
+	const char *interfaces;
+};
+BULKHEAD_API int bulkhead_call_guest_identify(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_identify *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_guest_identify_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_identify *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
 /* metrics.get. Tells what the VM does, in Prometheus' text format. Result: the text, as a string */
 BULKHEAD_API int bulkhead_call_metrics_get(
 	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);

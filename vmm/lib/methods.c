@@ -558,6 +558,37 @@ int bulkhead_call_guest_thaw_wait(
 	return typed_call_wait(vm, &bulkhead_call_guest_thaw_method, NULL, timeout_ms, result, err);
 }
 
+static const struct typed_param bulkhead_call_guest_identify_params[] = {
+	{"time_ns", TYPED_NUMBER, false, offsetof(struct bulkhead_call_guest_identify, time_ns),
+		sizeof(((struct bulkhead_call_guest_identify *)0)->time_ns)},
+	{"entropy", TYPED_TEXT, false, offsetof(struct bulkhead_call_guest_identify, entropy),
+		sizeof(((struct bulkhead_call_guest_identify *)0)->entropy)},
+	{"hostname", TYPED_TEXT, false, offsetof(struct bulkhead_call_guest_identify, hostname),
+		sizeof(((struct bulkhead_call_guest_identify *)0)->hostname)},
+	{"machine_id", TYPED_TEXT, false, offsetof(struct bulkhead_call_guest_identify, machine_id),
+		sizeof(((struct bulkhead_call_guest_identify *)0)->machine_id)},
+	{"interfaces", TYPED_JSON, false, offsetof(struct bulkhead_call_guest_identify, interfaces),
+		sizeof(((struct bulkhead_call_guest_identify *)0)->interfaces)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_guest_identify_method = {
+	"guest.identify", bulkhead_call_guest_identify_params};
+
+int bulkhead_call_guest_identify(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_identify *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_guest_identify_method, params, done, user, err);
+}
+
+int bulkhead_call_guest_identify_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_guest_identify *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_guest_identify_method, params, timeout_ms, result, err);
+}
+
 static const struct typed_method bulkhead_call_metrics_get_method = {"metrics.get", NULL};
 
 int bulkhead_call_metrics_get(

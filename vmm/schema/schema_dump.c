@@ -5,6 +5,9 @@
  */
 #include "vmm/schema/schema.h"
 
+#include "vmm/base/base64.h"
+#include "vmm/base/util.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -61,9 +64,21 @@ static json_t *dump_list(const struct schema *s, const void *target)
 
 static json_t *dump_number(const struct schema *s, const void *field)
 {
+	json_int_t value = *(const int *)field; /* an int may be -1: none */
+
 	if (s->size == sizeof(uint64_t) || s->type == SCHEMA_SIZE)
-		return json_integer((json_int_t) * (const uint64_t *)field);
-	return json_integer(*(const int *)field); /* an int may be -1: none */
+		value = (json_int_t) * (const uint64_t *)field;
+	/* 0 where it may not be: not given, and without a default. */
+	return value || !s->min || s->value ? json_integer(value) : NULL;
+}
+
+static json_t *dump_bytes(const struct schema_bytes *bytes)
+{
+	_cleanup_free_ char *text = bytes->data ? malloc(BASE64_SIZE(bytes->size)) : NULL;
+
+	if (text)
+		base64_encode(bytes->data, bytes->size, text);
+	return dump_text(text);
 }
 
 /* An object without a number that it must have is not there. */
@@ -107,7 +122,7 @@ static json_t *dump_one(const struct schema *s, const void *target)
 	case SCHEMA_JSON:
 		return json_incref(*(json_t *const *)field);
 	case SCHEMA_BYTES:
-		break; /* nobody asks for them back */
+		return dump_bytes(field);
 	}
 	return NULL;
 }
