@@ -3,6 +3,7 @@
 #include "tests/unit/snapshot_files.h"
 
 #include "vmm/base/util.h"
+#include "vmm/state/state.h"
 #include "vmm/transfer/memory_file.h"
 #include "vmm/transfer/snapshot_dir.h"
 
@@ -104,6 +105,7 @@ void snapshot_write(const char *path, const struct memory_layout *layout, const 
 		.compression = compression,
 		.kind = parent ? SNAPSHOT_INCREMENTAL : SNAPSHOT_FULL};
 	struct memory_file *file;
+	struct state_writer state;
 	struct snapshot_dir dir;
 	struct error err;
 
@@ -111,7 +113,11 @@ void snapshot_write(const char *path, const struct memory_layout *layout, const 
 	if (parent)
 		take_parent(&manifest, parent);
 	MUST(snapshot_dir_create(&dir, path, &err));
-	MUST(snapshot_dir_part(&dir, &manifest, SNAPSHOT_STATE_FILE, "state", 5, &err));
+	state_begin(&state);
+	MUST(state_finish(&state, &err));
+	MUST(snapshot_dir_part(
+		&dir, &manifest, SNAPSHOT_STATE_FILE, state.bytes, state.size, &err));
+	state_release(&state);
 	config.dir = dir.fd;
 	MUST(memory_file_open(&file, &config, &err));
 	put_pages(file, host, config.pages, which);

@@ -7,6 +7,7 @@
 #include "tests/unit/snapshot_files.h"
 #include "vmm/base/util.h"
 #include "vmm/transfer/chain.h"
+#include "vmm/transfer/snapshot_dir.h"
 #include "vmm/transfer/stamp.h"
 
 #include <dirent.h>
@@ -172,6 +173,71 @@ END_TEST
 START_TEST(a_chain_of_mixed_forms_gives_each_time_its_memory)
 {
 	property(_i ? SNAPSHOT_PLAIN : SNAPSHOT_ZSTD, true, (unsigned)_i + 7);
+}
+END_TEST
+
+/* Byte for byte and hole for hole what a full snapshot is that is taken now. */
+static void merge_is_direct(enum snapshot_compression compression)
+{
+	static const char *const files[] = {"memory", "memory.sums"};
+	struct stat merged, direct;
+	unsigned seed = 21;
+	char names[2][128];
+
+	scribble(&seed, 40, 200, NULL);
+	for (unsigned step = 0; step <= STEPS; step++) {
+		uint64_t which[PAGES / 64 + 1] = {0};
+
+		if (step)
+			scribble(&seed, 8, 30, which);
+		snapshot_write(path_of(step), &layout, memory,
+			step % 2 ? SNAPSHOT_ZSTD : SNAPSHOT_PLAIN, step ? path_of(step - 1) : NULL,
+			step ? which : NULL);
+	}
+	snapshot_write(path_of(100), &layout, memory, SNAPSHOT_PLAIN, NULL, NULL);
+	MUST(chain_open(&chain, path_of(STEPS), &err));
+	MUST(chain_merge(chain, path_of(101), compression, NULL, &err));
+	ck_assert_int_eq(chain_merge(chain, path_of(101), compression, NULL, &err), -EEXIST);
+	chain_close(chain);
+	chain = NULL;
+	for (unsigned i = compression == SNAPSHOT_ZSTD; i < ARRAY_SIZE(files); i++) {
+		char command[300];
+
+		snprintf(names[0], sizeof(names[0]), "%s/%s", path_of(100), files[i]);
+		snprintf(names[1], sizeof(names[1]), "%s/%s", path_of(101), files[i]);
+		snprintf(command, sizeof(command), "cmp %s %s", names[0], names[1]);
+		ck_assert_int_eq(system(command), 0);
+		ck_assert_int_eq(stat(names[0], &direct), 0);
+		ck_assert_int_eq(stat(names[1], &merged), 0);
+		ck_assert_int_eq(direct.st_blocks, merged.st_blocks);
+	}
+	restore(path_of(101), memory);
+	MUST(chain_open(&chain, path_of(101), &err));
+	ck_assert_uint_eq(chain->count, 1);
+	MUST(chain_verify(chain, CHAIN_VERIFY_ALL, NULL, &err));
+}
+
+START_TEST(a_chain_of_twenty_merged_is_the_direct_snapshot)
+{
+	merge_is_direct(_i ? SNAPSHOT_ZSTD : SNAPSHOT_PLAIN);
+}
+END_TEST
+
+START_TEST(a_removed_snapshot_is_gone_and_only_a_snapshot_is_removed)
+{
+	char other[96];
+
+	snapshot_write(path_of(0), &layout, memory, SNAPSHOT_PLAIN, NULL, NULL);
+	MUST(snapshot_dir_remove(path_of(0), &err));
+	ck_assert_int_lt(access(path_of(0), F_OK), 0);
+	ck_assert_int_lt(snapshot_dir_remove(path_of(0), &err), 0);
+	ck_assert_int_eq(err.kind, ERROR_NOT_FOUND);
+	snprintf(other, sizeof(other), "%s/other", folder);
+	mkdir(other, 0700);
+	ck_assert_int_lt(snapshot_dir_remove(other, &err), 0);
+	ck_assert_int_eq(access(other, F_OK), 0);
+	ck_assert_int_eq(rmdir(other), 0);
+	ck_assert_int_eq(rmdir(folder), 0); /* nothing else is left */
 }
 END_TEST
 
@@ -573,6 +639,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, a_chain_of_twenty_gives_each_time_its_memory, 0, 3);
 	tcase_add_loop_test(tc, a_chain_of_mixed_forms_gives_each_time_its_memory, 0, 2);
+	tcase_add_loop_test(tc, a_chain_of_twenty_merged_is_the_direct_snapshot, 0, 2);
+	tcase_add_test(tc, a_removed_snapshot_is_gone_and_only_a_snapshot_is_removed);
 	tcase_add_test(tc, memory_is_mapped_and_not_read);
 	tcase_add_test(tc, many_short_runs_take_no_mapping_each);
 	tcase_add_test(tc, other_memory_than_the_snapshots_is_refused);

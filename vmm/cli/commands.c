@@ -58,6 +58,37 @@ static const struct schema top_schema[] = {
 	{.name = NULL},
 };
 
+#define SWITCH(label, thing, member, words)                                                        \
+	{                                                                                          \
+		.name = (label), .type = SCHEMA_BOOL, .offset = offsetof(thing, member),           \
+		.value = "off", .help = (words)                                                    \
+	}
+
+static const struct schema inspect_schema[] = {
+	SWITCH("verify", struct inspect_options, verify,
+		"read every byte of the snapshot and its parents, and compare all checksums"),
+	SWITCH("state", struct inspect_options, state,
+		"print the state of devices and vCPUs, field by field, as JSON"),
+	SWITCH("json", struct inspect_options, json, "print one JSON object instead of lines"),
+	{.name = NULL},
+};
+
+static const struct schema chain_schema[] = {
+	SWITCH("json", struct chain_options, json, "list: print a JSON list instead of lines"),
+	SWITCH("zstd", struct chain_options, zstd, "merge: compress the memory"),
+	{.name = "keep",
+		.type = SCHEMA_NUMBER,
+		.offset = offsetof(struct chain_options, keep),
+		.size = sizeof(unsigned),
+		.min = 1,
+		.max = 1000000,
+		.placeholder = "N",
+		.help = "prune: remove all but the N newest snapshots and those that they rest on"},
+	SWITCH("dry-run", struct chain_options, dry_run,
+		"prune: say what would be removed, and remove nothing"),
+	{.name = NULL},
+};
+
 static const struct schema no_options[] = {{.name = NULL}};
 
 const struct command commands[COMMAND_COUNT] = {
@@ -92,6 +123,29 @@ const struct command commands[COMMAND_COUNT] = {
 			.arguments = "SOCKET",
 			.notes = "Begins with the past events that the VM still keeps.",
 			.options = no_options,
+		},
+	[COMMAND_INSPECT] =
+		{
+			.name = "inspect",
+			.summary =
+				"show what a snapshot holds: chain, sizes, devices; or verify it",
+			.arguments = "DIR [OPTIONS]",
+			.notes =
+				"Manifests, index files and the state are always checked. Exit status: 0 what was "
+				"checked is right, 1 it is not, or cannot be read, 2 wrong usage.",
+			.options = inspect_schema,
+		},
+	[COMMAND_CHAIN] =
+		{
+			.name = "chain",
+			.summary = "list, merge or prune chains of snapshots",
+			.arguments =
+				"list DIR | merge DIR OUT | prune TREE SNAPSHOT... | prune TREE --keep N",
+			.notes =
+				"merge writes a snapshot and all that it rests on as one full snapshot into the new "
+				"folder OUT. prune removes snapshots below the folder TREE, and refuses where one there "
+				"that stays rests on them. Exit status: 0 done, 1 failed, 2 wrong usage.",
+			.options = chain_schema,
 		},
 	[COMMAND_TOP] =
 		{

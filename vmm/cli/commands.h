@@ -7,9 +7,8 @@
 
 #include "vmm/schema/schema.h"
 
-/* The state format and API that `--version` names; a format of 0: none yet. */
-#define BULKHEAD_STATE_FORMAT 0
-#define BULKHEAD_API_VERSION  1
+/* The API that `--version` names. */
+#define BULKHEAD_API_VERSION 1
 
 /* Exit status of every command. */
 enum cli_exit {
@@ -24,6 +23,8 @@ enum command_id {
 	COMMAND_RUN,
 	COMMAND_CTL,
 	COMMAND_EVENTS,
+	COMMAND_INSPECT,
+	COMMAND_CHAIN,
 	COMMAND_TOP,
 	COMMAND_DOCTOR,
 	COMMAND_COUNT
@@ -44,6 +45,16 @@ struct top_options {
 	bool batch, once;
 	unsigned interval_ms, guest_ms;
 	unsigned count; /* 0: no end */
+};
+
+/* The switches of `inspect`, and those of `chain`. */
+struct inspect_options {
+	bool verify, state, json;
+};
+
+struct chain_options {
+	bool json, zstd, dry_run;
+	unsigned keep; /* 0: not given */
 };
 
 /* The doctor's switches, by place in its table's target. */

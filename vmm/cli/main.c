@@ -10,7 +10,9 @@
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
 #include "vmm/cli/run.h"
+#include "vmm/cli/snapshots.h"
 #include "vmm/cli/top.h"
+#include "vmm/state/state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,6 +22,8 @@ static int (*const entries[COMMAND_COUNT])(int argc, char *const *argv) = {
 	[COMMAND_RUN] = run_main,
 	[COMMAND_CTL] = ctl_main,
 	[COMMAND_EVENTS] = events_main,
+	[COMMAND_INSPECT] = inspect_main,
+	[COMMAND_CHAIN] = chain_main,
 	[COMMAND_TOP] = top_main,
 	[COMMAND_DOCTOR] = doctor_main,
 };
@@ -57,7 +61,7 @@ static const struct command *find_command(const char *name)
 
 static void print_version(void)
 {
-	printf("bulkhead %s\nstate format %d\nAPI %d\n", BULKHEAD_VERSION, BULKHEAD_STATE_FORMAT,
+	printf("bulkhead %s\nstate format %d\nAPI %d\n", BULKHEAD_VERSION, STATE_FORMAT,
 		BULKHEAD_API_VERSION);
 }
 

@@ -92,6 +92,13 @@ int chain_unpack(const struct chain_link *link, uint64_t first, uint64_t count, 
 int chain_map(const struct chain *chain, struct guest_memory *memory, struct error *err);
 
 /*
+ * Write the chain as one full snapshot into a new folder: memory is byte for byte what a full one would have had. A disk that is a
+ * reflink or a copy goes along, shared where the file system can; one that is incremental becomes a copy. Verify it before.
+ */
+int chain_merge(const struct chain *chain, const char *path, enum snapshot_compression compression,
+	const struct chain_verify_watch *watch, struct error *err);
+
+/*
  * The path from the new snapshot's folder `child` (which need not be there yet) to its parent's: relative where both lie under the
  * same folder, at any depth, else absolute. The caller's to free().
  */

@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/transfer/chain.h"
+#include "vmm/transfer/disk_file.h"
 #include "vmm/transfer/stamp.h"
 
 #include <errno.h>
@@ -188,6 +189,13 @@ static int check_memory(struct check *check, const struct chain_link *link, stru
 
 /* ---- other parts ---- */
 
+static int damaged(const struct snapshot_part *part, struct error *err)
+{
+	return error_set(err, ERROR_CORRUPT,
+		"'%s' is damaged: its checksum is not right, in bytes 0 to %" PRIu64, part->name,
+		part->size ? part->size - 1 : 0);
+}
+
 static int sum_file(
 	struct check *check, int fd, const struct snapshot_part *part, struct error *err)
 {
@@ -215,9 +223,22 @@ static int sum_file(
 		hash = XXH3_128bits_digest(state);
 	XXH3_freeState(state);
 	if (ret == 0 && (hash.low64 != part->sum.low || hash.high64 != part->sum.high))
-		ret = error_set(err, ERROR_CORRUPT,
-			"'%s' is damaged: its checksum is not right, in bytes 0 to %" PRIu64,
-			part->name, part->size ? part->size - 1 : 0);
+		ret = damaged(part, err);
+	return ret;
+}
+
+/* A disk's content, whatever of it is a hole. */
+static int sum_blocks(
+	struct check *check, int fd, const struct snapshot_part *part, struct error *err)
+{
+	struct disk_checksum sum;
+	int ret = is_cancelled(check)
+			  ? error_set(err, ERROR_CANCELLED, "cancelled")
+			  : disk_file_checksum(fd, part->name, part->size, NULL, &sum, err);
+
+	if (ret == 0 && (sum.low != part->sum.low || sum.high != part->sum.high))
+		ret = damaged(part, err);
+	tell(check, part->size);
 	return ret;
 }
 
@@ -246,6 +267,7 @@ static uint64_t part_size(const struct chain_link *link, const struct snapshot_p
 	case SNAPSHOT_CHECK_CHUNKS:
 		return link->sums.chunks * CHUNK_SIZE;
 	case SNAPSHOT_CHECK_WHOLE:
+	case SNAPSHOT_CHECK_BLOCKS:
 		return part->size;
 	case SNAPSHOT_CHECK_SIZE:
 		break;
@@ -282,6 +304,8 @@ static int check_part(struct check *check, const struct chain_link *link,
 		ret = check_memory(check, link, err);
 	else if (ret == 0 && part->check == SNAPSHOT_CHECK_WHOLE)
 		ret = sum_file(check, fd, part, err);
+	else if (ret == 0 && part->check == SNAPSHOT_CHECK_BLOCKS)
+		ret = sum_blocks(check, fd, part, err);
 	return ret;
 }
 

@@ -173,16 +173,25 @@ static int open_parent(struct snapshot_dir *dir, const char *path, struct error 
 	return 0;
 }
 
-static int make_temp(struct snapshot_dir *dir, struct error *err)
+static int choose_temp(struct snapshot_dir *dir, struct error *err)
 {
 	uint32_t number;
 
 	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
-		return error_errno(err, errno, "cannot make '%s'", dir->path);
+		return error_errno(err, errno, "cannot name '%s' anew", dir->path);
 	if (asprintf(&dir->temp, "%s" INFIX "%08x", dir->name, number) < 0) {
 		dir->temp = NULL;
-		return error_errno(err, ENOMEM, "cannot make '%s'", dir->path);
+		return error_errno(err, ENOMEM, "cannot name '%s' anew", dir->path);
 	}
+	return 0;
+}
+
+static int make_temp(struct snapshot_dir *dir, struct error *err)
+{
+	int ret = choose_temp(dir, err);
+
+	if (ret < 0)
+		return ret;
 	if (mkdirat(dir->parent, dir->temp, 0700) < 0) {
 		error_errno(err, errno, "cannot make the folder '%s' beside '%s'", dir->temp,
 			dir->path);
@@ -225,6 +234,20 @@ int snapshot_dir_part(struct snapshot_dir *dir, struct snapshot_manifest *manife
 	int ret = file_make(dir->fd, name, bytes, size, err);
 
 	return ret ?: snapshot_manifest_add(manifest, name, SNAPSHOT_CHECK_WHOLE, size, &sum, err);
+}
+
+int snapshot_dir_add_file(struct snapshot_dir *dir, struct snapshot_manifest *manifest,
+	const char *name, uint64_t limit, struct error *err)
+{
+	_cleanup_free_ uint8_t *bytes = NULL;
+	struct checksum sum;
+	size_t size;
+	int ret = file_load(dir->fd, name, limit, &bytes, &size, err);
+
+	if (ret < 0)
+		return ret;
+	sum = checksum_of(bytes, size);
+	return snapshot_manifest_add(manifest, name, SNAPSHOT_CHECK_WHOLE, size, &sum, err);
 }
 
 /* ---- the end ---- */
@@ -302,4 +325,44 @@ void snapshot_dir_abandon(struct snapshot_dir *dir)
 	free(dir->name);
 	free(dir->temp);
 	*dir = (struct snapshot_dir){.parent = -1, .fd = -1, .lock = -1};
+}
+
+/* ---- removing one ---- */
+
+/* From here on it is a growing folder that nobody holds. */
+static int take_name(struct snapshot_dir *dir, struct error *err)
+{
+	int ret;
+
+	dir->fd = openat(dir->parent, dir->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir->fd < 0)
+		return error_errno(err, errno, "cannot open '%s'", dir->path);
+	if (faccessat(dir->fd, SNAPSHOT_MANIFEST_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return error_set(err, ERROR_BAD_REQUEST, "'%s' is no snapshot: it has no manifest",
+			dir->path);
+	dir->lock = openat(
+		dir->fd, SNAPSHOT_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (dir->lock < 0 || flock(dir->lock, LOCK_EX | LOCK_NB) < 0)
+		return error_errno(err, errno, "cannot lock the folder '%s'", dir->path);
+	ret = choose_temp(dir, err);
+	if (ret == 0 && renameat(dir->parent, dir->name, dir->parent, dir->temp) < 0) {
+		ret = error_errno(err, errno, "cannot remove '%s'", dir->path);
+		free(steal_ptr(&dir->temp));
+	}
+	return ret;
+}
+
+int snapshot_dir_remove(const char *path, struct error *err)
+{
+	struct snapshot_dir dir = {.parent = -1, .fd = -1, .lock = -1};
+	int ret = open_parent(&dir, path, err);
+
+	if (ret == 0)
+		ret = lock_parent(&dir, err);
+	if (ret == 0) {
+		ret = take_name(&dir, err);
+		flock(dir.parent, LOCK_UN);
+	}
+	snapshot_dir_abandon(&dir); /* the rest goes with what grows and is not committed */
+	return ret;
 }

@@ -29,6 +29,15 @@ int snapshot_dir_create(struct snapshot_dir *dir, const char *path, struct error
 /* A small part: written, synced, added to the manifest. */
 int snapshot_dir_part(struct snapshot_dir *dir, struct snapshot_manifest *manifest,
 	const char *name, const void *bytes, size_t size, struct error *err);
+/* A small file that somebody made and synced in dir->fd: read, summed, added to the manifest. */
+int snapshot_dir_add_file(struct snapshot_dir *dir, struct snapshot_manifest *manifest,
+	const char *name, uint64_t limit, struct error *err);
 int snapshot_dir_commit(
 	struct snapshot_dir *dir, const struct snapshot_manifest *manifest, struct error *err);
 void snapshot_dir_abandon(struct snapshot_dir *dir);
+
+/*
+ * Removes a snapshot: at first its name, so that it is never there by half; whoever is interrupted behind that has left what
+ * the next snapshot beside it removes. What has no manifest is refused, and what is no folder.
+ */
+int snapshot_dir_remove(const char *path, struct error *err);
