@@ -3,6 +3,7 @@
  * A chain as one full snapshot of its own: see chain.h. Its memory is, byte for byte and hole for hole, what a full snapshot at
  * that time would have been: the writer is the same, and what was not plugged then is left out.
  */
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/state/state.h"
 #include "vmm/transfer/chain.h"
@@ -158,8 +159,10 @@ static int pump_all(
 
 	for (unsigned i = base + 1; ret == 0 && i-- > 0;) {
 		const struct chain_link *link = &merge->chain->links[i];
+		const struct snapshot_disk *part = find_disk(&link->manifest, disk->id);
 
-		ret = pump(&to, link, find_disk(&link->manifest, disk->id), err);
+		BUG_ON(!part); /* base_of() has seen it in each */
+		ret = pump(&to, link, part, err);
 		if (ret < 0)
 			error_prefix(err, "snapshot '%s'", link->path);
 	}
