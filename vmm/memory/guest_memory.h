@@ -64,6 +64,7 @@ struct guest_memory {
 	struct memory_area area;
 	enum memory_pages pages;
 	bool prealloc;
+	bool of_files; /* parts of it are private mappings of files: a restored guest's */
 	unsigned holds;
 	void *mapping; /* what munmap gets */
 	size_t mapping_size;

@@ -80,6 +80,9 @@ int uffd_register(
 	if (errno == EINVAL)
 		return error_set(err, ERROR_INCOMPATIBLE,
 			"the host's kernel cannot watch this memory by userfaultfd: only anonymous memory, and no file that is mapped");
+	if (errno == EBUSY)
+		return error_set(err, ERROR_WRONG_STATE,
+			"memory is still being filled from a snapshot, or copied for another");
 	return error_errno(
 		err, errno, "cannot watch %" PRIu64 " MiB of memory by userfaultfd", size >> 20);
 }

@@ -21,23 +21,19 @@
 
 bool background_supported(const struct guest_memory *memory, struct error *why)
 {
-	if (memory->pages == MEMORY_PAGES_THP || memory->pages == MEMORY_PAGES_OFF)
-		return true;
-	error_set(why, ERROR_INCOMPATIBLE,
-		"memory in reserved huge pages cannot be copied in the background");
-	error_hint(why, "take an ordinary snapshot, or run with hugepages=thp");
-	return false;
-}
-
-static void note_pieces(struct background *bg)
-{
-	for (unsigned i = 0; i < guest_memory_piece_count(bg->memory); i++) {
-		if (!guest_memory_piece_present(bg->memory, i))
-			continue;
-		if (i >= bg->memory->region_count)
-			bg->present |= 1ull << (i - bg->memory->region_count);
-		bg->pieces[bg->piece_count++] = guest_memory_piece(bg->memory, i);
+	if (memory->of_files) {
+		/* Of a file on tmpfs the kernel would not even refuse it, and then not tell of every write. */
+		error_set(why, ERROR_INCOMPATIBLE,
+			"memory that is mapped from a snapshot cannot be copied in the background");
+		return false;
 	}
+	if (memory->pages != MEMORY_PAGES_THP && memory->pages != MEMORY_PAGES_OFF) {
+		error_set(why, ERROR_INCOMPATIBLE,
+			"memory in reserved huge pages cannot be copied in the background");
+		error_hint(why, "take an ordinary snapshot, or run with hugepages=thp");
+		return false;
+	}
+	return true;
 }
 
 static int make_pool(struct background *bg, uint64_t size, struct error *err)
@@ -103,9 +99,9 @@ static int watch(struct background *bg, struct error *err)
 {
 	int ret = 0;
 
-	for (unsigned i = 0; i < bg->piece_count && ret == 0; i++, bg->registered++)
-		ret = uffd_register(&bg->uffd, bg->pieces[i].host,
-			bg->pieces[i].count * GUEST_PAGE_SIZE,
+	for (unsigned i = 0; i < bg->pieces.count && ret == 0; i++, bg->registered++)
+		ret = uffd_register(&bg->uffd, bg->pieces.at[i].host,
+			bg->pieces.at[i].count * GUEST_PAGE_SIZE,
 			UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP, err);
 	return ret;
 }
@@ -129,7 +125,7 @@ int background_create(struct background **out, struct guest_memory *memory,
 	guest_memory_hold(memory);
 	bg->held = true;
 	bg->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	note_pieces(bg);
+	pieces_note(&bg->pieces, memory);
 	ret = make_sets(bg, err);
 	if (ret == 0)
 		ret = make_pool(bg, config->pool, err);
@@ -166,8 +162,8 @@ static int check_cancelled(struct background *bg, struct error *err)
 /* What is written meanwhile is remembered, whether before or after its window is protected. */
 static int first_round(struct background *bg, struct error *err)
 {
-	for (unsigned i = 0; i < bg->piece_count; i++) {
-		const struct page_range *piece = &bg->pieces[i];
+	for (unsigned i = 0; i < bg->pieces.count; i++) {
+		const struct page_range *piece = &bg->pieces.at[i];
 
 		for (uint64_t at = 0; at < piece->count; at += WINDOW_PAGES) {
 			int ret = check_cancelled(bg, err);
@@ -187,17 +183,14 @@ static int first_round(struct background *bg, struct error *err)
 static bool tighten_next(struct background *bg, uint64_t *from, int *ret)
 {
 	uint64_t first, count;
+	struct page_range r;
 
 	if (!page_set_next_range(&bg->loose, *from, &first, &count))
 		return false;
 	count = min_u64(count, CHUNK_PAGES - first % CHUNK_PAGES);
 	page_set_remove(&bg->loose, first, count);
-	for (unsigned i = 0; i < bg->piece_count; i++)
-		if (first - bg->pieces[i].first < bg->pieces[i].count)
-			*ret = uffd_protect(&bg->uffd,
-				bg->pieces[i].host +
-					(first - bg->pieces[i].first) * GUEST_PAGE_SIZE,
-				count * GUEST_PAGE_SIZE);
+	BUG_ON(!pieces_range(&bg->pieces, first, count, &r));
+	*ret = uffd_protect(&bg->uffd, r.host, r.count * GUEST_PAGE_SIZE);
 	*from = first + count;
 	return true;
 }
@@ -249,18 +242,18 @@ static void want(struct background *bg, const struct page_set *wanted)
 
 	page_set_clear(&bg->done);
 	if (!wanted) {
-		for (unsigned i = 0; i < bg->piece_count; i++)
-			bg->progress.total += bg->pieces[i].count;
+		for (unsigned i = 0; i < bg->pieces.count; i++)
+			bg->progress.total += bg->pieces.at[i].count;
 		return;
 	}
 	page_set_add(&bg->done, 0, bg->done.count);
 	for (uint64_t from = 0; page_set_next_range(wanted, from, &first, &count);
 		from = first + count)
 		page_set_remove(&bg->done, first, count);
-	for (unsigned i = 0; i < bg->piece_count; i++)
+	for (unsigned i = 0; i < bg->pieces.count; i++)
 		bg->progress.total +=
-			bg->pieces[i].count -
-			page_set_size_of(&bg->done, bg->pieces[i].first, bg->pieces[i].count);
+			bg->pieces.at[i].count -
+			page_set_size_of(&bg->done, bg->pieces.at[i].first, bg->pieces.at[i].count);
 }
 
 int background_begin(struct background *bg, const struct page_set *wanted, struct error *err)
@@ -269,7 +262,7 @@ int background_begin(struct background *bg, const struct page_set *wanted, struc
 	int ret = 0;
 
 	BUG_ON(!bg->swept || bg->begun);
-	if (atomic_load(&bg->memory->area.present) != bg->present)
+	if (atomic_load(&bg->memory->area.present) != bg->pieces.slots)
 		return error_set(err, ERROR_WRONG_STATE,
 			"memory was plugged or unplugged while its copy was being prepared");
 	pthread_mutex_lock(&bg->lock);
@@ -292,7 +285,8 @@ void background_let_go(struct background *bg)
 	pthread_mutex_lock(&bg->lock);
 	bg->phase = BACKGROUND_OVER;
 	for (unsigned i = 0; i < bg->registered; i++)
-		uffd_wake(&bg->uffd, bg->pieces[i].host, bg->pieces[i].count * GUEST_PAGE_SIZE);
+		uffd_wake(
+			&bg->uffd, bg->pieces.at[i].host, bg->pieces.at[i].count * GUEST_PAGE_SIZE);
 	pthread_mutex_unlock(&bg->lock);
 }
 
@@ -318,7 +312,7 @@ void background_progress(struct background *bg, struct background_progress *prog
 static void unwatch(struct background *bg)
 {
 	for (unsigned i = 0; i < bg->registered; i++) {
-		const struct page_range *piece = &bg->pieces[i];
+		const struct page_range *piece = &bg->pieces.at[i];
 
 		for (uint64_t at = 0; at < piece->count; at += WINDOW_PAGES) {
 			void *start = piece->host + at * GUEST_PAGE_SIZE;

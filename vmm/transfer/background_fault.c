@@ -20,15 +20,6 @@
 
 static const uint8_t zeros[GUEST_PAGE_SIZE] __attribute__((aligned(GUEST_PAGE_SIZE)));
 
-/* The piece in which this page is watched. */
-static const struct page_range *piece_of(const struct background *bg, uint64_t page)
-{
-	for (unsigned i = 0; i < bg->piece_count; i++)
-		if (page - bg->pieces[i].first < bg->pieces[i].count)
-			return &bg->pieces[i];
-	return NULL;
-}
-
 /* With a page of its own for a writer: the kernel's page of zeros would cost it a second fault. */
 static int provide(const struct background *bg, void *host, bool write)
 {
@@ -40,19 +31,16 @@ static int provide(const struct background *bg, void *host, bool write)
  * Before the moment. The page is let go with its neighbours, and remembered. Under the lock, because a round forgets
  * and protects under it: a page that is let go is always remembered.
  */
-static int loosen(
-	struct background *bg, const struct page_range *piece, uint64_t page, uint64_t flags)
+static int loosen(struct background *bg, uint64_t page, void *host, uint64_t flags)
 {
-	uint64_t first = align_down(page, LOOSE_PAGES);
-	uint64_t count = min_u64(LOOSE_PAGES, piece->first + piece->count - first);
+	struct page_range r;
 
-	page_set_add(&bg->loose, first, count);
+	BUG_ON(!pieces_range(&bg->pieces, align_down(page, LOOSE_PAGES), LOOSE_PAGES, &r));
+	page_set_add(&bg->loose, r.first, r.count);
 	bg->progress.early++;
 	if (!(flags & UFFD_PAGEFAULT_FLAG_WP))
-		return provide(bg, piece->host + (page - piece->first) * GUEST_PAGE_SIZE,
-			flags & UFFD_PAGEFAULT_FLAG_WRITE);
-	return uffd_unprotect(&bg->uffd, piece->host + (first - piece->first) * GUEST_PAGE_SIZE,
-		count * GUEST_PAGE_SIZE);
+		return provide(bg, host, flags & UFFD_PAGEFAULT_FLAG_WRITE);
+	return uffd_unprotect(&bg->uffd, r.host, r.count * GUEST_PAGE_SIZE);
 }
 
 static bool set_aside(struct background *bg, uint64_t page, const void *host)
@@ -94,17 +82,15 @@ static int answer(struct background *bg, uint64_t address, uint64_t flags)
 {
 	void *host = (void *)(uintptr_t)align_down(address, GUEST_PAGE_SIZE);
 	uint64_t page = guest_memory_page_of(bg->memory, host);
-	const struct page_range *piece = piece_of(bg, page);
 	bool missing = !(flags & UFFD_PAGEFAULT_FLAG_WP);
 	enum background_phase phase;
 	bool go = true, passed;
 	int ret = 0;
 
-	BUG_ON(!piece);
 	pthread_mutex_lock(&bg->lock);
 	phase = bg->phase;
 	if (phase == BACKGROUND_ARMED)
-		ret = loosen(bg, piece, page, flags);
+		ret = loosen(bg, page, host, flags);
 	else if (phase == BACKGROUND_TAKING)
 		go = save(bg, page, host, missing);
 	passed = phase == BACKGROUND_TAKING && page_set_has(&bg->passed, page / CHUNK_PAGES);

@@ -12,6 +12,7 @@
 #include "vmm/memory/pages.h"
 #include "vmm/memory/uffd.h"
 #include "vmm/transfer/background.h"
+#include "vmm/transfer/pieces.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -46,9 +47,7 @@ struct background {
 	const void *log;
 	uint64_t registered; /* pieces of which registration has begun */
 
-	unsigned piece_count;
-	struct page_range pieces[MEMORY_REGIONS_MAX + MEMORY_SLOTS_MAX];
-	uint64_t present; /* the slots among them */
+	struct pieces pieces;
 	uint64_t chunks;
 	bool swept; /* the first round is over */
 	bool begun; /* background_begin() has succeeded */
@@ -67,9 +66,6 @@ struct background {
 	uint8_t *bounce; /* the reader's: one chunk */
 	uint64_t cursor; /* the reader's: where it looks for copies next */
 };
-
-/* One chunk: its pages, which are those of one piece. False: there are none. */
-bool background_chunk(const struct background *bg, uint64_t chunk, struct page_range *range);
 
 /* Nothing is copied any more, and everyone who waits goes on. */
 void background_let_go(struct background *bg);

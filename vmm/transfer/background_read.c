@@ -22,27 +22,6 @@ enum page_kind {
 #define PAGEMAP_THERE                                                                              \
 	(3ull << 62) /* present, or in swap: Documentation/admin-guide/mm/pagemap.rst */
 
-bool background_chunk(const struct background *bg, uint64_t chunk, struct page_range *range)
-{
-	uint64_t first = chunk * CHUNK_PAGES;
-
-	for (unsigned i = 0; i < bg->piece_count; i++) {
-		const struct page_range *piece = &bg->pieces[i];
-		uint64_t offset = first - piece->first;
-
-		if (offset >= piece->count)
-			continue;
-		*range = (struct page_range){
-			.first = first,
-			.count = min_u64(CHUNK_PAGES, piece->count - offset),
-			.gpa = piece->gpa + offset * GUEST_PAGE_SIZE,
-			.host = piece->host + offset * GUEST_PAGE_SIZE,
-		};
-		return true;
-	}
-	return false;
-}
-
 /* Which pages of it are not there: to read them would only make them be. */
 static void find_holes(const struct background *bg, const struct page_range *r, uint8_t *kinds)
 {
@@ -94,8 +73,9 @@ static void wake_starved(struct background *bg)
 	if (starved)
 		bg->starved = false;
 	pthread_mutex_unlock(&bg->lock);
-	for (unsigned i = 0; starved && i < bg->piece_count; i++)
-		uffd_wake(&bg->uffd, bg->pieces[i].host, bg->pieces[i].count * GUEST_PAGE_SIZE);
+	for (unsigned i = 0; starved && i < bg->pieces.count; i++)
+		uffd_wake(
+			&bg->uffd, bg->pieces.at[i].host, bg->pieces.at[i].count * GUEST_PAGE_SIZE);
 }
 
 /* Runs of one kind, as long as they are. */
@@ -178,7 +158,8 @@ static bool find_copies(struct background *bg, uint32_t limit, struct page_range
 
 	pthread_mutex_lock(&bg->lock);
 	for (uint64_t n = 0; n < bg->chunks && bg->slots_used > limit && !found; n++) {
-		found = bg->copies[bg->cursor] != NO_SLOT && background_chunk(bg, bg->cursor, r);
+		found = bg->copies[bg->cursor] != NO_SLOT &&
+			pieces_range(&bg->pieces, bg->cursor * CHUNK_PAGES, CHUNK_PAGES, r);
 		bg->cursor = (bg->cursor + 1) % bg->chunks;
 	}
 	pthread_mutex_unlock(&bg->lock);
@@ -206,7 +187,7 @@ int background_run(struct background *bg, const struct background_sink *sink, st
 	BUG_ON(!bg->begun);
 	for (uint64_t chunk = 0; chunk < bg->chunks && ret >= 0; chunk++) {
 		ret = drain(bg, sink, err);
-		if (ret >= 0 && background_chunk(bg, chunk, &r))
+		if (ret >= 0 && pieces_range(&bg->pieces, chunk * CHUNK_PAGES, CHUNK_PAGES, &r))
 			ret = read_chunk(bg, &r, sink, err);
 	}
 	background_let_go(bg);

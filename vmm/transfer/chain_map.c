@@ -21,7 +21,7 @@
 
 struct mapping {
 	const struct chain *chain;
-	const struct guest_memory *memory;
+	struct guest_memory *memory;
 	uint32_t base;	   /* number of the full snapshot */
 	uint64_t long_run; /* pages from which a run is mapped */
 };
@@ -50,6 +50,7 @@ static int map_file(const struct mapping *m, uint32_t number, uint8_t *host, uin
 {
 	const struct chain_link *link = &m->chain->links[number];
 
+	m->memory->of_files = true;
 	if (mmap(host, count * GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
 		    link->memory, (off_t)(first * GUEST_PAGE_SIZE)) != MAP_FAILED)
 		return 0;
