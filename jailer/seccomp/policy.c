@@ -82,6 +82,7 @@ const struct policy_rule policy_rules[] = {
 	{"ioctl", POLICY_VCPU, IOCTL(KVM_IRQFD), "connecting an MSI-X vector"},
 	{"ioctl", POLICY_VCPU, IOCTL(KVM_IOEVENTFD), "a BAR that moved"},
 	{"ioctl", POLICY_VCPU, IOCTL(KVM_SET_GSI_ROUTING), "routing an MSI-X vector"},
+	{"ioctl", POLICY_VCPU, IOCTL(KVM_IRQ_LINE), "an interrupt of a legacy device"},
 	{"ioctl", POLICY_VCPU, IOCTL(KVM_GET_IRQCHIP), "telling a reset from a crash"},
 	{"ioctl", POLICY_VCPU, IOCTL(KVM_GET_LAPIC), "telling a reset from a crash"},
 	{"ioctl", POLICY_MAIN, IOCTL_FAMILY(KVMIO), "machine reset, kicks"},

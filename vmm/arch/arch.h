@@ -63,7 +63,7 @@ int arch_vcpu_announce(struct vcpu *vcpu, struct error *err);
 /*
  * The state of a VM (vmm/state/state.h). Main thread, while no vCPU runs and no device raises an interrupt.
  *
- *   save   arch_platform_save(), then arch_vm_save(), then arch_vcpu_save() of each
+ *   save   arch_vm_save(), arch_vcpu_save() of each, arch_platform_save()
  *   load   into a new VM with as many vCPUs as arch_vcpus_saved() says, initialised and without an entry: arch_vm_load(), then
  *          arch_vcpu_load() of each, then arch_platform_load(). Guest memory must be there: KVM writes some of it.
  *
@@ -148,7 +148,7 @@ int arch_platform_save(struct arch_platform *platform, struct state_writer *out,
 int arch_platform_load(struct arch_platform *platform, struct state_reader *in, struct error *err);
 
 /*
- * The guest has become a copy: another generation id, in guest memory when this returns, with its interrupt on the way. For a clone
+ * The guest has become a copy: another generation id, in guest memory when this returns, with its interrupt in the controller. For a clone
  * after arch_platform_load(), before any vCPU runs.
  */
 int arch_platform_new_generation(struct arch_platform *platform, struct error *err);

@@ -65,7 +65,7 @@ static const struct state_field fields[] = {
 	},
 };
 
-static const struct state_table clock_table =
+const struct state_table clock_state_table =
 	STATE_TABLE("clock", 1, struct clock_state, fields, .check = check);
 
 static uint64_t wall_clock(void)
@@ -163,7 +163,7 @@ int clock_save(struct vcpu_group *vcpus, struct state_writer *out, struct error 
 		for (unsigned i = 1; i < vcpus->count; i++)
 			if (get_offset(vcpus->vcpus[i], &other))
 				state.ahead[i] = other - first;
-	state_save(out, &clock_table, "", &state);
+	state_save(out, &clock_state_table, "", &state);
 	return 0;
 }
 
@@ -257,7 +257,7 @@ static int set_kvmclock(struct vm *vm, const struct clock_state *state, struct e
 int clock_load(struct vcpu_group *vcpus, struct state_reader *in, struct error *err)
 {
 	struct clock_state state = {0}, now;
-	int ret = state_load(in, &clock_table, "", &state, err);
+	int ret = state_load(in, &clock_state_table, "", &state, err);
 
 	now = state; /* its frequency */
 	for (unsigned i = 0; i < vcpus->count && ret == 0; i++)

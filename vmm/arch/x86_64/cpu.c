@@ -136,7 +136,7 @@ static const struct state_field model_fields[] = {
 	STATE_LIST(struct arch_cpu_model, cpuid.entries, cpuid.count, &entry_table),
 	STATE_UINT(struct arch_cpu_model, tsc_khz),
 };
-static const struct state_table model_table =
+const struct state_table cpu_model_state_table =
 	STATE_TABLE("cpu_model", 1, struct arch_cpu_model, model_fields, .check = check_model);
 
 int arch_cpu_model_save(const struct arch_cpu_model *model, const struct vcpu *vcpu,
@@ -146,7 +146,7 @@ int arch_cpu_model_save(const struct arch_cpu_model *model, const struct vcpu *v
 	int ret = clock_frequency(vcpu, &seen.tsc_khz, err);
 
 	if (ret == 0)
-		state_save(out, &model_table, "", &seen);
+		state_save(out, &cpu_model_state_table, "", &seen);
 	return ret;
 }
 
@@ -175,7 +175,7 @@ int arch_cpu_model_load(int kvm_fd, unsigned cpus, struct state_reader *in,
 
 	if (!model)
 		return error_errno(err, ENOMEM, "cannot create the CPU model");
-	ret = state_load(in, &model_table, "", model, err);
+	ret = state_load(in, &cpu_model_state_table, "", model, err);
 	if (ret == 0)
 		ret = check_here(kvm_fd, cpus, model, err);
 	if (ret < 0)

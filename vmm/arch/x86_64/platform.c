@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 
 static void power_off(void *owner)
 {
@@ -67,28 +66,12 @@ static const struct pci_hotplug_ops hotplug_ops = {
 
 static const struct power_ops power_ops = {.off = power_off, .reset = reset};
 
-static int make_lines(struct arch_platform *p, struct error *err)
-{
-	p->serial_irq.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	p->event_irq.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (p->serial_irq.fd < 0 || p->event_irq.fd < 0)
-		return error_errno(err, errno, "cannot create the platform's interrupt lines");
-	return 0;
-}
-
-static void close_lines(struct arch_platform *p)
-{
-	cleanup_close(&p->serial_irq.fd);
-	cleanup_close(&p->event_irq.fd);
-}
-
 static int make_devices(struct arch_platform *p, struct error *err)
 {
-	int ret = make_lines(p, err);
+	const struct irq_line none = {.fd = -1};
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	power_init(&p->power, p->event_irq, &power_ops, p);
+	power_init(&p->power, none, &power_ops, p);
 	hotplug_slots_init(&p->cpus, &p->power, POWER_EVENT_CPUS, &cpus_ops, p);
 	hotplug_slots_init(&p->memory, &p->power, POWER_EVENT_MEMORY, &memory_ops, p);
 	p->memory.area[0] = p->config.memory->area.gpa;
@@ -98,7 +81,7 @@ static int make_devices(struct arch_platform *p, struct error *err)
 	ret = vmgenid_init(&p->vmgenid, p->config.memory, p->map.vmgenid_gpa, &p->power, err);
 	if (ret < 0)
 		return ret;
-	ret = serial_init(&p->serial, p->serial_irq, err);
+	ret = serial_init(&p->serial, none, err);
 	if (ret < 0)
 		return ret;
 	rtc_init(&p->rtc);
@@ -115,11 +98,9 @@ int arch_platform_create(
 	if (!p)
 		return error_errno(err, ENOMEM, "cannot create the platform devices");
 	p->config = *config;
-	p->serial_irq.fd = p->event_irq.fd = -1;
 	arch_address_map(&p->map);
 	ret = make_devices(p, err);
 	if (ret < 0) {
-		close_lines(p);
 		free(p);
 		return ret;
 	}
@@ -133,7 +114,6 @@ void arch_platform_destroy(struct arch_platform *p)
 		return;
 	serial_destroy(&p->serial);
 	rtc_destroy(&p->rtc);
-	close_lines(p);
 	free(p);
 }
 
@@ -157,8 +137,7 @@ void arch_platform_add(
 
 int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *err)
 {
-	int ret;
-
+	(void)err;
 	serial_reset(&p->serial);
 	rtc_reset(&p->rtc);
 	power_reset(&p->power);
@@ -167,20 +146,16 @@ int arch_platform_connect(struct arch_platform *p, struct vm *vm, struct error *
 	pci_hotplug_reset(&p->hotplug);
 	legacy_reset(&p->legacy);
 	atomic_store(&p->pci_ports.address, 0);
-	ret = vm_irqfd_add(vm, p->map.serial_gsi, p->serial_irq.fd);
-	if (ret == 0)
-		ret = vm_irqfd_add(vm, p->map.event_gsi, p->event_irq.fd);
-	if (ret < 0)
-		return error_errno(err, -ret, "KVM cannot connect the platform's interrupt lines");
-	p->vm = vm;
+	irq_line_connect(&p->serial.irq, vm->fd, p->map.serial_gsi);
+	irq_line_connect(&p->power.irq, vm->fd, p->map.event_gsi);
 	return 0;
 }
 
 void arch_platform_disconnect(struct arch_platform *p, struct vm *vm)
 {
-	p->vm = NULL;
-	vm_irqfd_remove(vm, p->map.serial_gsi, p->serial_irq.fd);
-	vm_irqfd_remove(vm, p->map.event_gsi, p->event_irq.fd);
+	(void)vm;
+	irq_line_connect(&p->serial.irq, -1, 0);
+	irq_line_connect(&p->power.irq, -1, 0);
 }
 
 int arch_platform_place(struct arch_platform *p, struct error *err)

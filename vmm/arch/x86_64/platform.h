@@ -22,6 +22,4 @@ struct arch_platform {
 	struct legacy legacy;
 	struct pci_ports pci_ports;
 	struct vmgenid vmgenid;
-	struct irq_line serial_irq, event_irq;
-	struct vm *vm; /* that the lines lead to; NULL: none */
 };

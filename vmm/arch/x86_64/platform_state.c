@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state of the platform's devices.
- *
- * A line is an eventfd that KVM listens to; what it hears it may give to a worker of the kernel's to raise the pin. So an edge can be on
- * its way when all else stands still. To disconnect a line awaits that worker (KVM API §4.75: no interrupt comes after it).
- * After a save, and before the interrupt controllers are saved, every edge has therefore arrived, and a load raises none of its own.
+ * The state of the platform's devices. An edge that a device raised has arrived in KVM's interrupt controller (devices/irq_line.h), whose
+ * state says what became of it: so a load raises none.
  */
 #include "vmm/arch/x86_64/platform.h"
 
@@ -43,36 +40,12 @@ static const struct {
 	SECTION(vmgenid_state_table, "", vmgenid),
 };
 
-static int settle_line(struct vm *vm, unsigned gsi, const struct irq_line *line)
-{
-	int ret = vm_irqfd_remove(vm, gsi, line->fd);
-
-	return ret < 0 ? ret : vm_irqfd_add(vm, gsi, line->fd);
-}
-
-/* Edges that were raised have arrived at their pins. */
-static int settle_lines(struct arch_platform *p, struct error *err)
-{
-	int ret = 0;
-
-	if (p->vm)
-		ret = settle_line(p->vm, p->map.serial_gsi, &p->serial_irq);
-	if (p->vm && ret == 0)
-		ret = settle_line(p->vm, p->map.event_gsi, &p->event_irq);
-	return ret < 0 ? error_errno(err, -ret, "KVM cannot settle the platform's interrupt lines")
-		       : 0;
-}
-
 int arch_platform_save(struct arch_platform *p, struct state_writer *out, struct error *err)
 {
 	_cleanup_free_ struct platform_state *s = calloc(1, sizeof(*s));
-	int ret;
 
 	if (!s)
 		return error_errno(err, ENOMEM, "cannot save the platform devices");
-	ret = settle_lines(p, err);
-	if (ret < 0)
-		return ret;
 	serial_save(&p->serial, &s->serial);
 	rtc_save(&p->rtc, &s->rtc);
 	power_save(&p->power, &s->power);
@@ -125,7 +98,5 @@ int arch_platform_load(struct arch_platform *p, struct state_reader *in, struct 
 
 int arch_platform_new_generation(struct arch_platform *p, struct error *err)
 {
-	int ret = vmgenid_change(&p->vmgenid, err);
-
-	return ret == 0 ? settle_lines(p, err) : ret;
+	return vmgenid_change(&p->vmgenid, err);
 }

@@ -24,6 +24,9 @@ struct vcpu_state {
 
 extern const struct state_table vcpu_state_table;
 
+/* Of their own files' structures, for tests that know a thing by its table alone. */
+extern const struct state_table clock_state_table, irqchips_state_table, cpu_model_state_table;
+
 #define MSR_TSC		 0x10
 #define MSR_TSC_DEADLINE 0x6e0
 

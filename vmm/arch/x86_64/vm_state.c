@@ -2,8 +2,7 @@
 /*
  * The state of a VM as such: KVM's interrupt controllers (KVM API §4.26 KVM_GET_IRQCHIP), and the clock (clock_state.c).
  *
- * What is on its way to the I/O APIC must have arrived there before: arch_platform_save() sees to that. An edge that
- * waits at a masked pin is in `irr` and goes on waiting.
+ * An edge that waits at a masked pin is in `irr` and goes on waiting.
  */
 #include "vmm/arch/arch.h"
 #include "vmm/arch/x86_64/layout.h"
@@ -59,7 +58,7 @@ static const struct state_field fields[] = {
 	STATE_ARRAY(struct irqchips_state, pics, &pic_table),
 };
 
-static const struct state_table irqchips_table =
+const struct state_table irqchips_state_table =
 	STATE_TABLE("irqchips", 1, struct irqchips_state, fields, .check = check);
 
 static int get_chip(const struct vm *vm, uint32_t id, struct kvm_irqchip *chip, struct error *err)
@@ -110,14 +109,14 @@ int arch_vm_save(struct vcpu_group *vcpus, struct state_writer *out, struct erro
 
 	if (ret < 0)
 		return ret;
-	state_save(out, &irqchips_table, "", &state);
+	state_save(out, &irqchips_state_table, "", &state);
 	return clock_save(vcpus, out, err);
 }
 
 int arch_vm_load(struct vcpu_group *vcpus, struct state_reader *in, struct error *err)
 {
 	struct irqchips_state state = {0};
-	int ret = state_load(in, &irqchips_table, "", &state, err);
+	int ret = state_load(in, &irqchips_state_table, "", &state, err);
 
 	if (ret == 0)
 		ret = clock_load(vcpus, in, err);
