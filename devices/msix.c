@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #define ENTRY_SIZE     16
 #define ENTRY_CONTROL  3
@@ -236,6 +237,58 @@ void msix_reset(struct msix *msix)
 		v->gsi = -1;
 		memset(v->entry, 0, sizeof(v->entry));
 		v->entry[ENTRY_CONTROL] = CONTROL_MASKED;
+	}
+	pthread_mutex_unlock(&msix->lock);
+}
+
+/* ---- state ---- */
+
+static const struct state_field vector_fields[] = {
+	STATE_UINTS(struct msix_vector_state, entry),
+	STATE_BOOL(struct msix_vector_state, pending),
+};
+const struct state_table msix_vector_table =
+	STATE_TABLE("vector", 1, struct msix_vector_state, vector_fields);
+
+void msix_save(struct msix *msix, struct msix_vector_state *vectors)
+{
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned i = 0; i < msix->count; i++) {
+		struct msix_vector *v = &msix->vectors[i];
+		uint64_t count;
+
+		/* What a kernel back end has signalled while the vector is masked waits in the eventfd. */
+		if (!v->connected && v->fd >= 0 && read(v->fd, &count, sizeof(count)) > 0)
+			atomic_store(&v->pending, true);
+		memcpy(vectors[i].entry, v->entry, sizeof(v->entry));
+		vectors[i].pending = atomic_load(&v->pending);
+	}
+	pthread_mutex_unlock(&msix->lock);
+}
+
+void msix_load(struct msix *msix, const struct msix_vector_state *vectors, uint16_t control)
+{
+	pthread_mutex_lock(&msix->lock);
+	msix->enabled = control & CAP_ENABLE;
+	msix->function_masked = control & CAP_MASK_ALL;
+	for (unsigned i = 0; i < msix->count; i++) {
+		struct msix_vector *v = &msix->vectors[i];
+
+		memcpy(v->entry, vectors[i].entry, sizeof(v->entry));
+		update(msix, v);
+		atomic_store(&v->pending, vectors[i].pending);
+	}
+	pthread_mutex_unlock(&msix->lock);
+}
+
+void msix_deliver(struct msix *msix)
+{
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned i = 0; i < msix->count; i++) {
+		struct msix_vector *v = &msix->vectors[i];
+
+		if (atomic_load(&v->live) && atomic_exchange(&v->pending, false))
+			signal_vector(v);
 	}
 	pthread_mutex_unlock(&msix->lock);
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "vmm/kvm/kvm.h"
+#include "vmm/state/state.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -58,3 +59,21 @@ int msix_vector_fd(struct msix *msix, unsigned vector);
 
 /* All vectors masked, routes and irqfds given back. */
 void msix_reset(struct msix *msix);
+
+/* A vector as it is saved. Whether all are enabled or masked is in the function's configuration space. */
+struct msix_vector_state {
+	uint32_t entry[4];
+	uint8_t pending;
+};
+
+extern const struct state_table msix_vector_table;
+
+/* msix->count of them. Nobody may raise one meanwhile. */
+void msix_save(struct msix *msix, struct msix_vector_state *vectors);
+
+/*
+ * The vectors of one that was reset, and its message control: those that are live get routes and irqfds. What is pending and may be
+ * delivered waits for msix_deliver(): loading the vCPUs' state would lose it.
+ */
+void msix_load(struct msix *msix, const struct msix_vector_state *vectors, uint16_t control);
+void msix_deliver(struct msix *msix);

@@ -6,7 +6,7 @@
  * applied through the mask and then, where it touched the command register, a BAR or MSI-X control,
  * acted on. Sizing a BAR needs no special case: its low bits are simply not writable.
  */
-#include "devices/pci.h"
+#include "devices/pci_private.h"
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -142,8 +142,7 @@ static void assign_bars(struct pci_function *fn)
 	}
 }
 
-/* Bring the decoders in line with the command register and the BARs. Under the host's lock. */
-static void update_bars(struct pci_function *fn)
+void pci_update_bars(struct pci_function *fn)
 {
 	bool decode = fn->config[PCI_COMMAND] & PCI_COMMAND_MEMORY;
 
@@ -185,7 +184,7 @@ void pci_host_unplug(struct pci_host *host, struct pci_function *fn)
 	BUG_ON(fn->host != host);
 	pthread_mutex_lock(&host->lock);
 	put16(fn->config + PCI_COMMAND, 0);
-	update_bars(fn);
+	pci_update_bars(fn);
 	atomic_store(&host->slots[fn->slot], NULL);
 	fn->host = NULL;
 	pthread_mutex_unlock(&host->lock);
@@ -195,7 +194,7 @@ void pci_function_reset(struct pci_function *fn)
 {
 	pthread_mutex_lock(&fn->host->lock);
 	put16(fn->config + PCI_COMMAND, 0);
-	update_bars(fn);
+	pci_update_bars(fn);
 	assign_bars(fn);
 	fn->config[PCI_INTERRUPT_LINE] = 0;
 	if (fn->msix) {
@@ -247,7 +246,7 @@ static void config_written(struct pci_function *fn, unsigned at, unsigned size)
 {
 	if (touches(at, size, PCI_COMMAND, 2) ||
 		touches(at, size, PCI_BASE_ADDRESS_0, 4 * PCI_BARS))
-		update_bars(fn);
+		pci_update_bars(fn);
 	if (fn->msix && touches(at, size, fn->msix_cap + PCI_MSIX_FLAGS, 2)) {
 		uint16_t control;
 

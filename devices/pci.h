@@ -17,6 +17,7 @@
 
 #include "devices/bus.h"
 #include "devices/msix.h"
+#include "vmm/state/state.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -97,3 +98,27 @@ void pci_host_unplug(struct pci_host *host, struct pci_function *fn);
 
 /* Back to the state after power-on: command register, BAR addresses as assigned at plug, MSI-X off. */
 void pci_function_reset(struct pci_function *fn);
+
+/* ---- state (pci_state.c) ---- */
+
+/* A function as it is saved: what the guest has written to it, and all that it has read of it. */
+struct pci_function_state {
+	uint8_t config[PCI_CONFIG];
+	uint32_t vector_count;
+	struct msix_vector_state vectors[MSIX_VECTORS_MAX];
+};
+
+extern const struct state_table pci_function_table;
+
+void pci_function_save(struct pci_function *fn, struct pci_function_state *s);
+
+/* Whether this function, in its slot, may stand in for the one that was saved: a guest remembers what it has read once. */
+int pci_function_check(
+	const struct pci_function *fn, const struct pci_function_state *s, struct error *err);
+
+/* Take over what was checked: BARs are where they were, live vectors have routes. The function was reset. */
+void pci_function_load(struct pci_function *fn, const struct pci_function_state *s);
+
+/* The host itself has nothing that changes; whether its window is where the guest believes it. */
+void pci_host_save(const struct pci_host *host, struct state_writer *out);
+int pci_host_load(const struct pci_host *host, struct state_reader *in, struct error *err);

@@ -109,6 +109,11 @@ static const struct virtio_ops ops = {
 	.queue_stop = blk_queue_stop,
 	.queue_pause = blk_queue_pause,
 	.queue_resume = blk_queue_resume,
+	.state = &blk_state_table,
+	.queue_kept = blk_queue_kept,
+	.state_save = blk_state_save,
+	.state_check = blk_state_check,
+	.state_load = blk_state_load,
 	.destroy = destroy,
 };
 

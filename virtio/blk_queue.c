@@ -270,6 +270,15 @@ void blk_queue_pause(struct device_queue *dq)
 		blk_queue_idle(bq);
 }
 
+unsigned blk_queue_kept(struct device_queue *dq, uint16_t *heads)
+{
+	unsigned count = 0;
+
+	for (struct blk_request *req = queue_of(dq)->parked.first; req; req = req->next)
+		heads[count++] = req->head; /* no more than the pool of requests holds */
+	return count;
+}
+
 void blk_queue_resume(struct device_queue *dq)
 {
 	serve_parked(queue_of(dq));

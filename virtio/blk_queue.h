@@ -121,6 +121,9 @@ void blk_queue_stop(struct device_queue *dq);
 void blk_queue_pause(struct device_queue *dq);
 void blk_queue_resume(struct device_queue *dq);
 
+/* The heads of the parked requests, while the queue stands still. Main thread. */
+unsigned blk_queue_kept(struct device_queue *dq, uint16_t *heads);
+
 /* The limits changed. Any thread. */
 void blk_queue_limits_changed(struct blk_queue *bq);
 
@@ -157,6 +160,14 @@ void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags);
 
 /* Take up ranges[at] of a discard or write-zeroes; false when there is none left. */
 bool blk_io_clear_range(struct blk_request *req);
+
+/* ---- state (blk_state.c) ---- */
+
+extern const struct state_table blk_state_table;
+void blk_state_save(struct virtio_device *dev, void *own);
+int blk_state_check(struct virtio_device *dev, const struct virtio_device_state *shared,
+	const void *own, struct error *err);
+void blk_state_load(struct virtio_device *dev, const void *own);
 
 /* ---- pools and fifos ---- */
 

@@ -22,8 +22,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#define NO_VECTOR 0xffff /* VIRTIO_MSI_NO_VECTOR, §4.1.4.3 */
-
 static void activate_job(struct loop_job *job);
 static void reset_device(struct loop_job *job);
 static void queue_done(struct loop_job *job);
@@ -50,6 +48,7 @@ static void reset_registers(struct virtio_device *dev)
 		dq->registers = (struct virtqueue_registers){.size = dq->size_max};
 		dq->enabled = false;
 		dq->vector = NO_VECTOR;
+		dq->kept_at = dq->kept_count = 0;
 	}
 }
 
@@ -227,6 +226,7 @@ static void finish_reset(struct virtio_device *dev)
 	reset_registers(dev);
 	atomic_store(&dev->status, 0);
 	pthread_mutex_unlock(&dev->lock);
+	atomic_store(&dev->config_changed, false);
 	virtio_quiesce_reset(dev); /* first: who asked for the reset may free the device */
 	if (dev->reset_done) {
 		void (*done)(struct virtio_device *, void *) = dev->reset_done;
@@ -394,7 +394,17 @@ void virtio_device_break(struct virtio_device *dev, const char *why)
 void virtio_device_config_changed(struct virtio_device *dev)
 {
 	atomic_fetch_add(&dev->config_generation, 1);
-	if (dev->transport && atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK))
+		return;
+	/* The vCPUs may have been saved already. Noted before we look: whoever ends the quiet looks after. */
+	atomic_store(&dev->config_changed, true);
+	if (!atomic_load(&dev->quiet))
+		virtio_device_tell_config(dev);
+}
+
+void virtio_device_tell_config(struct virtio_device *dev)
+{
+	if (atomic_exchange(&dev->config_changed, false) && dev->transport)
 		dev->transport->config_interrupt(dev);
 }
 
@@ -406,7 +416,10 @@ bool device_queue_pop(struct device_queue *dq, struct descriptor_chain *chain)
 
 	if (!device_queue_serving(dq))
 		return false;
-	ret = virtqueue_pop(&dq->ring, chain);
+	if (dq->kept_at < dq->kept_count)
+		ret = virtqueue_retake(&dq->ring, dq->kept[dq->kept_at++], chain);
+	else
+		ret = virtqueue_pop(&dq->ring, chain);
 	if (ret < 0)
 		virtio_device_break(dq->device, dq->ring.fault);
 	return ret > 0;

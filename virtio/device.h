@@ -25,14 +25,18 @@
 
 #include "virtio/virtqueue.h"
 #include "vmm/base/loop.h"
+#include "vmm/state/state.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#define VIRTIO_QUEUES_MAX 34
+
 struct virtio_device;
 struct device_queue;
+struct virtio_device_state;
 
 struct virtio_ops {
 	uint16_t id;	  /* §5: 1 net, 2 blk, 19 vsock */
@@ -59,6 +63,19 @@ struct virtio_ops {
 	void (*queue_pause)(struct device_queue *dq);
 	void (*queue_resume)(struct device_queue *dq);
 
+	/*
+	 * State (device_state.c), on the main thread while the device is quiet. `own` is a structure as `state` describes it, of at most
+	 * VIRTIO_OWN_STATE_MAX bytes. queue_kept: heads of the chains that queue_pause has kept, in the order in which they came, no more than
+	 * VIRTQUEUE_SIZE_MAX; NULL: none ever. state_check judges what a hostile file may hold, without changing anything; state_load
+	 * takes it over, with all that is shared taken over already.
+	 */
+	const struct state_table *state;
+	unsigned (*queue_kept)(struct device_queue *dq, uint16_t *heads);
+	void (*state_save)(struct virtio_device *dev, void *own);
+	int (*state_check)(struct virtio_device *dev, const struct virtio_device_state *shared,
+		const void *own, struct error *err);
+	void (*state_load)(struct virtio_device *dev, const void *own);
+
 	/* Free everything; threads are already stopped. */
 	void (*destroy)(struct virtio_device *dev);
 };
@@ -84,6 +101,10 @@ struct device_queue {
 	bool enabled;
 	uint16_t vector; /* MSI-X vector or 0xffff */
 
+	/* Chains that an earlier life took and did not complete: popped before all others. */
+	unsigned kept_at, kept_count;
+	uint16_t kept[VIRTQUEUE_SIZE_MAX];
+
 	struct loop_job start_job, stop_job, pause_job, resume_job;
 };
 
@@ -96,6 +117,8 @@ struct virtio_transport {
 	/* Route kicks to / away from the queues' kick_fd. Main thread. */
 	void (*kicks_connect)(struct virtio_device *dev);
 	void (*kicks_disconnect)(struct virtio_device *dev);
+	/* Deliver what waits since a state was loaded. Main thread; may be NULL. */
+	void (*interrupts_deliver)(struct virtio_device *dev);
 };
 
 struct virtio_device {
@@ -132,11 +155,12 @@ struct virtio_device {
 	void (*reset_done)(struct virtio_device *dev, void *arg); /* main loop only */
 	void *reset_done_arg;
 
-	/* Quiescing: the main loop's only. */
-	bool quiet;		 /* wished: nothing starts, what runs is paused */
-	bool start_held;	 /* activated, and started when no longer quiet */
-	bool paused;		 /* its queues run, and all stand still */
-	unsigned queues_pausing; /* that have been asked and have not answered */
+	/* Quiescing: the main loop's only, but for the first two. */
+	_Atomic bool quiet;	     /* wished: nothing starts, what runs is paused */
+	_Atomic bool config_changed; /* while it was quiet: the interrupt comes after */
+	bool start_held;	     /* activated, and started when no longer quiet */
+	bool paused;		     /* its queues run, and all stand still */
+	unsigned queues_pausing;     /* that have been asked and have not answered */
 	void (*quiesce_done)(struct virtio_device *dev, void *arg);
 	void *quiesce_done_arg;
 };
@@ -172,6 +196,40 @@ void virtio_device_unquiesce(struct virtio_device *dev);
 
 /* Reset it and wait (as above, unless it is idle already), stop its threads, then ops->destroy. */
 void virtio_device_destroy(struct virtio_device *dev);
+
+/* ---- State (device_state.c); main thread, of a quiet device ---- */
+
+#define VIRTIO_OWN_STATE_MAX 128
+
+/* A queue, stopped at a chain's boundary. */
+struct virtqueue_state {
+	uint64_t desc, driver, device;
+	uint16_t size, vector;
+	uint16_t next_avail, next_used, signalled_used; /* of one that runs */
+	uint8_t enabled;
+	uint32_t kept_count;
+	uint16_t kept[VIRTQUEUE_SIZE_MAX]; /* taken and not completed, by their heads */
+};
+
+struct virtio_device_state {
+	uint16_t type;
+	uint8_t status, activated, broken;
+	uint8_t config_generation, config_changed;
+	uint64_t driver_features;
+	uint32_t queue_count;
+	struct virtqueue_state queues[VIRTIO_QUEUES_MAX];
+};
+
+extern const struct state_table virtqueue_state_table;
+
+void virtio_device_save(struct virtio_device *dev, struct virtio_device_state *s);
+
+/* Whether this device may go on as the one that was saved; nothing is changed. */
+int virtio_device_check(
+	struct virtio_device *dev, const struct virtio_device_state *s, struct error *err);
+
+/* Take over what was checked, on a device that nobody drives: it is quiet then, and goes on with virtio_device_unquiesce(). */
+void virtio_device_load(struct virtio_device *dev, const struct virtio_device_state *s);
 
 /* ---- For devices, on the queue's loop ---- */
 

@@ -92,7 +92,7 @@ void net_get_counters(const struct virtio_device *dev, struct net_counters *coun
 /* ---- features and configuration ---- */
 
 /* §5.1.3.1: each of these is void without one of those. */
-static bool features_consistent(uint64_t features)
+bool net_features_consistent(uint64_t features)
 {
 	static const struct {
 		uint64_t feature, needs_one_of;
@@ -119,7 +119,7 @@ static bool features_ok(struct virtio_device *dev, uint64_t features)
 {
 	struct net *net = net_of(dev);
 
-	if (!features_consistent(features))
+	if (!net_features_consistent(features))
 		return false;
 	/* No queue runs now: the one moment to go back to what a fresh driver starts with. */
 	atomic_store(&net->active_pairs, 1);
@@ -432,6 +432,10 @@ static const struct virtio_ops net_ops = {
 	.queue_stop = queue_stop,
 	.queue_pause = queue_pause,
 	.queue_resume = queue_resume,
+	.state = &net_state_table,
+	.state_save = net_state_save,
+	.state_check = net_state_check,
+	.state_load = net_state_load,
 	.destroy = destroy,
 };
 

@@ -135,6 +135,9 @@ int net_create_on(const struct net_config *config, const int *fds, bool is_tap,
 	const struct guest_memory *memory, struct loop *main_loop, struct virtio_device **out,
 	struct error *err);
 
+/* §5.1.3.1: no feature without those that it needs. */
+bool net_features_consistent(uint64_t features);
+
 /* Bring the pair in line with the driver's wishes (is it started? is it one of the active ones?). Pair's thread. */
 void net_pair_sync(struct net_pair *pair);
 
@@ -172,3 +175,11 @@ void net_tx_stop(struct net_pair *pair);
 void net_tx_run(struct net_pair *pair);
 
 void net_ctrl_run(struct device_queue *dq);
+
+/* ---- net_state.c ---- */
+
+extern const struct state_table net_state_table;
+void net_state_save(struct virtio_device *dev, void *own);
+int net_state_check(struct virtio_device *dev, const struct virtio_device_state *shared,
+	const void *own, struct error *err);
+void net_state_load(struct virtio_device *dev, const void *own);

@@ -129,12 +129,20 @@ static int vector_fd(struct virtio_device *dev, uint16_t vector)
 	return msix_vector_fd(&vp->msix, vector);
 }
 
+static void interrupts_deliver(struct virtio_device *dev)
+{
+	struct virtio_pci *vp = dev->transport_owner;
+
+	msix_deliver(&vp->msix);
+}
+
 static const struct virtio_transport transport = {
 	.queue_interrupt = queue_interrupt,
 	.config_interrupt = config_interrupt,
 	.vector_fd = vector_fd,
 	.kicks_connect = kicks_connect,
 	.kicks_disconnect = kicks_disconnect,
+	.interrupts_deliver = interrupts_deliver,
 };
 
 /* ---- device configuration (§2.5): any access that lies inside it ---- */

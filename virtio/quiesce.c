@@ -126,6 +126,9 @@ void virtio_device_unquiesce(struct virtio_device *dev)
 		return;
 	dev->quiet = false;
 	dev->quiesce_done = NULL;
+	if (dev->transport && dev->transport->interrupts_deliver)
+		dev->transport->interrupts_deliver(dev);
+	virtio_device_tell_config(dev);
 	if (dev->start_held) {
 		dev->start_held = false;
 		virtio_device_activate(dev);

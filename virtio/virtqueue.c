@@ -149,6 +149,19 @@ static int walk(struct virtqueue *q, struct descriptor_chain *chain, const void 
 	}
 }
 
+int virtqueue_retake(struct virtqueue *q, uint16_t head, struct descriptor_chain *chain)
+{
+	if (q->fault)
+		return -EPROTO;
+	if (head >= q->size)
+		return broken(q, "a chain's head is out of range");
+	chain->memory = q->memory;
+	chain->head = head;
+	chain->readable = chain->writable = 0;
+	chain->readable_len = chain->writable_len = 0;
+	return walk(q, chain, q->desc, q->size, head, true);
+}
+
 int virtqueue_pop(struct virtqueue *q, struct descriptor_chain *chain)
 {
 	uint16_t avail, head;
@@ -162,13 +175,7 @@ int virtqueue_pop(struct virtqueue *q, struct descriptor_chain *chain)
 	if ((uint16_t)(avail - q->next_avail) > q->size)
 		return broken(q, "the available index ran ahead of the ring");
 	head = load(&q->avail->ring[q->next_avail & (q->size - 1)]);
-	if (head >= q->size)
-		return broken(q, "a chain's head is out of range");
-	chain->memory = q->memory;
-	chain->head = head;
-	chain->readable = chain->writable = 0;
-	chain->readable_len = chain->writable_len = 0;
-	ret = walk(q, chain, q->desc, q->size, head, true);
+	ret = virtqueue_retake(q, head, chain);
 	if (ret > 0) {
 		q->next_avail++;
 		PROBE(virtqueue__take, q->owner, q->index, head);

@@ -64,6 +64,9 @@ int virtqueue_start(struct virtqueue *q, const struct guest_memory *memory,
 /* Take the next available chain: 1 taken, 0 none, -EPROTO broken (q->fault says why). */
 int virtqueue_pop(struct virtqueue *q, struct descriptor_chain *chain);
 
+/* Take a chain that was popped in an earlier life of the queue, and never completed: as virtqueue_pop(), but of its head. */
+int virtqueue_retake(struct virtqueue *q, uint16_t head, struct descriptor_chain *chain);
+
 /* Give back the last `count` popped chains, newest first, as if they had never been taken. */
 void virtqueue_unpop(struct virtqueue *q, uint16_t count);
 

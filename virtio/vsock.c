@@ -132,7 +132,8 @@ static void queue_start(struct device_queue *dq)
 	if (atomic_load(&v->open) || (v->started & VSOCK_DATA_QUEUES) != VSOCK_DATA_QUEUES)
 		return;
 	v->refusal_count = 0;
-	v->event_waits = false;
+	v->event_waits = v->resumed;
+	v->resumed = false;
 	atomic_store(&v->open, true);
 	vsock_bridge_start(v);
 }
@@ -247,6 +248,41 @@ static void destroy(struct virtio_device *dev)
 	free(v);
 }
 
+/* ---- state ---- */
+
+/*
+ * Streams are not saved: their other ends are sockets of this host. A guest that goes on elsewhere, or later, hears TRANSPORT_RESET (§5.10.6.7),
+ * ends its connections and asks for its address anew, which may be another one there.
+ */
+struct vsock_saved {
+	uint64_t guest_cid;
+};
+_Static_assert(sizeof(struct vsock_saved) <= VIRTIO_OWN_STATE_MAX, "it is kept in the transport's");
+
+static const struct state_field state_fields[] = {
+	STATE_UINT(struct vsock_saved, guest_cid, .max = VSOCK_CID_MAX),
+};
+static const struct state_table state_table =
+	STATE_TABLE("vsock", 1, struct vsock_saved, state_fields);
+
+static void state_save_own(struct virtio_device *dev, void *own)
+{
+	*(struct vsock_saved *)own = (struct vsock_saved){.guest_cid = vsock_of(dev)->cid};
+}
+
+static int state_check(struct virtio_device *dev, const struct virtio_device_state *shared,
+	const void *own, struct error *err)
+{
+	(void)dev, (void)shared, (void)own, (void)err;
+	return 0;
+}
+
+static void state_load_own(struct virtio_device *dev, const void *own)
+{
+	(void)own;
+	vsock_of(dev)->resumed = dev->activated;
+}
+
 static const struct virtio_ops vsock_ops = {
 	.id = VSOCK_DEVICE_ID,
 	.name = "virtio-vsock",
@@ -256,6 +292,10 @@ static const struct virtio_ops vsock_ops = {
 	.queue_stop = queue_stop,
 	.queue_pause = queue_pause,
 	.queue_resume = queue_resume,
+	.state = &state_table,
+	.state_save = state_save_own,
+	.state_check = state_check,
+	.state_load = state_load_own,
 	.destroy = destroy,
 };
 

@@ -134,6 +134,7 @@ struct vsock {
 	bool accept_waits;		     /* there may be somebody in the listen queue */
 	bool rx_starved;		     /* something waits for an RX buffer */
 	bool event_waits;		     /* a TRANSPORT_RESET waits for an event buffer */
+	bool resumed; /* by a loaded state: the next opening begins with one */
 	struct loop_poll listen;
 	struct loop_job run_job, transport_job;
 	struct loop_timer again, accept_again;

@@ -133,8 +133,10 @@ bool driver_start(struct driver *d, uint64_t wanted, uint16_t queue_size)
 {
 	uint64_t features = d->device->features & wanted;
 
-	d->device->transport = &transport;
-	d->device->transport_owner = d;
+	if (!d->pci) {
+		d->device->transport = &transport;
+		d->device->transport_owner = d;
+	}
 	d->queue_count = d->device->queue_count;
 	if (d->queue_count > DRIVER_QUEUES_MAX)
 		fail("start", "too many queues");
@@ -204,10 +206,56 @@ void driver_unquiesce(struct driver *d)
 	driver_turn(d);
 }
 
+void driver_plug(struct driver *d)
+{
+	struct error err;
+
+	pci_host_init(&d->host, 0xc0000000, 0x10000000);
+	if (virtio_pci_create(d->device, &d->pci, &err) < 0 ||
+		pci_host_plug(&d->host, virtio_pci_function(d->pci), 1, &err) < 0)
+		fail("plug", err.text);
+}
+
+void driver_unplug(struct driver *d)
+{
+	if (d->pci) {
+		pci_host_unplug(&d->host, virtio_pci_function(d->pci));
+		virtio_pci_destroy(d->pci);
+		pci_host_destroy(&d->host);
+	} else if (d->device) {
+		virtio_device_destroy(d->device);
+	}
+	d->pci = NULL;
+	d->device = NULL;
+}
+
+void driver_save(struct driver *d, struct state_writer *out)
+{
+	struct error err;
+
+	state_begin(out);
+	virtio_pci_save(d->pci, out);
+	if (state_finish(out, &err) < 0)
+		fail("save", err.text);
+}
+
+int driver_load(struct driver *d, const void *bytes, size_t size, struct error *err)
+{
+	struct state_reader in;
+	int ret = state_open(&in, bytes, size, err);
+
+	if (ret < 0)
+		return ret;
+	ret = virtio_pci_load(d->pci, &in, err);
+	if (ret == 0)
+		ret = state_all_taken(&in, err);
+	state_close(&in);
+	return ret;
+}
+
 void driver_destroy(struct driver *d)
 {
-	if (d->device)
-		virtio_device_destroy(d->device);
+	driver_unplug(d);
 	loop_destroy(d->main_loop);
 	guest_memory_destroy(&d->memory);
 }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "virtio/device.h"
+#include "virtio/pci.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -50,6 +51,8 @@ struct driver {
 	uint64_t heap_next;
 	struct loop *main_loop;
 	struct virtio_device *device; /* set by the test once created with memory and main_loop */
+	struct virtio_pci *pci; /* where it was plugged in: its interrupts are pending bits then */
+	struct pci_host host;
 	unsigned queue_count;
 	struct driver_queue queues[DRIVER_QUEUES_MAX];
 	_Atomic unsigned interrupts[DRIVER_QUEUES_MAX]; /* vector i belongs to queue i */
@@ -71,6 +74,17 @@ void driver_reset(struct driver *d);
 /* Quiesce, turning the main loop until the device stands still / let it go on. */
 void driver_quiesce(struct driver *d);
 void driver_unquiesce(struct driver *d);
+
+/*
+ * Put the device behind a PCI function, before driver_start(); and end both, or the device alone where there is no function. Then the test
+ * may make another device on the same memory.
+ */
+void driver_plug(struct driver *d);
+void driver_unplug(struct driver *d);
+
+/* The state of a plugged device that is quiet / load it into one that is fresh. */
+void driver_save(struct driver *d, struct state_writer *out);
+int driver_load(struct driver *d, const void *bytes, size_t size, struct error *err);
 
 /* Run what has been posted to the main loop. */
 void driver_turn(struct driver *d);

@@ -16,10 +16,15 @@ const struct virtio_net_hdr_v1 wire_plain;
 
 void wire_create(struct net_config config)
 {
+	driver_create(&wire_guest, RAM);
+	wire_create_again(config);
+}
+
+void wire_create_again(struct net_config config)
+{
 	int fds[NET_QUEUE_PAIRS_MAX];
 	struct error err;
 
-	driver_create(&wire_guest, RAM);
 	config.id = "net0";
 	config.fd = -1;
 	config.queues = config.queues ? config.queues : 1;
@@ -29,6 +34,8 @@ void wire_create(struct net_config config)
 
 		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
 		fds[i] = pair[0];
+		if (wire_host[i] > 0)
+			close(wire_host[i]);
 		wire_host[i] = pair[1];
 	}
 	ck_assert_int_eq(net_create_on(&config, fds, false, &wire_guest.memory,
@@ -45,9 +52,11 @@ void wire_start(struct net_config config, uint64_t features, uint16_t queue_size
 void wire_end(void)
 {
 	driver_destroy(&wire_guest);
-	for (unsigned i = 0; i < NET_QUEUE_PAIRS_MAX; i++)
+	for (unsigned i = 0; i < NET_QUEUE_PAIRS_MAX; i++) {
 		if (wire_host[i] > 0)
 			close(wire_host[i]);
+		wire_host[i] = 0;
+	}
 }
 
 void wire_restart(uint64_t features)

@@ -27,6 +27,8 @@ extern uint64_t wire_rx_gpa[DRIVER_QUEUES_MAX][NET_QUEUE_SIZE]; /* by head, of t
 
 /* A device, not driven yet / driven. */
 void wire_create(struct net_config config);
+/* Another device on the same guest, with sockets of its own. */
+void wire_create_again(struct net_config config);
 void wire_start(struct net_config config, uint64_t features, uint16_t queue_size);
 void wire_end(void);
 /* After a reset the guest's RAM is its driver's to lay out anew. */

@@ -36,6 +36,7 @@ struct disk_options {
 	enum blk_cache cache;
 	unsigned queues;
 	uint64_t iops, bps;
+	unsigned slot; /* on the PCI bus; 0: the first that is free. No key: a state says it */
 };
 
 struct net_options {
@@ -48,6 +49,7 @@ struct net_options {
 	unsigned queues;
 	bool vhost;
 	uint64_t pps, bps;
+	unsigned slot; /* as a disk's */
 };
 
 enum console_kind { CONSOLE_STDIO, CONSOLE_OFF, CONSOLE_FILE, CONSOLE_SOCKET };
@@ -69,8 +71,9 @@ struct machine_config {
 	struct net_options nets[MACHINE_NETS_MAX];
 	uint64_t vsock_cid; /* 0: no vsock */
 	char *vsock_socket;
-	char *control;	/* NULL: none */
-	int control_fd; /* or a socket that listens already; -1: none */
+	unsigned vsock_slot; /* as a disk's */
+	char *control;	     /* NULL: none */
+	int control_fd;	     /* or a socket that listens already; -1: none */
 	enum console_kind console;
 	char *console_path;
 	bool paused;

@@ -130,10 +130,11 @@ int machine_devices_plug(
 	return 0;
 }
 
-/* At the start: the next free slot. `vp` is taken over, also on failure. */
-static int plug_next(struct machine_devices *devices, struct virtio_pci *vp, struct error *err)
+/* At the start: in `slot`; 0: the next that is free. `vp` is taken over, also on failure. */
+static int plug_at_start(
+	struct machine_devices *devices, struct virtio_pci *vp, unsigned slot, struct error *err)
 {
-	int ret = machine_devices_plug(devices, vp, -1, err);
+	int ret = machine_devices_plug(devices, vp, slot ? (int)slot : -1, err);
 
 	if (ret < 0)
 		virtio_pci_destroy(vp);
@@ -149,17 +150,17 @@ static int add_all(struct machine_devices *devices, struct error *err)
 	for (unsigned i = 0; i < config->disk_count && ret == 0; i++) {
 		ret = machine_devices_make_disk(devices, &config->disks[i], &vp, err);
 		if (ret == 0)
-			ret = plug_next(devices, vp, err);
+			ret = plug_at_start(devices, vp, config->disks[i].slot, err);
 	}
 	for (unsigned i = 0; i < config->net_count && ret == 0; i++) {
 		ret = machine_devices_make_net(devices, &config->nets[i], &vp, err);
 		if (ret == 0)
-			ret = plug_next(devices, vp, err);
+			ret = plug_at_start(devices, vp, config->nets[i].slot, err);
 	}
 	if (ret < 0 || !config->vsock_cid)
 		return ret;
 	ret = make_vsock(devices, &vp, err);
-	return ret < 0 ? ret : plug_next(devices, vp, err);
+	return ret < 0 ? ret : plug_at_start(devices, vp, config->vsock_slot, err);
 }
 
 int machine_devices_create(struct machine_devices *devices, struct machine_config *config,

@@ -10,6 +10,7 @@
 #include "virtio/pci.h"
 #include "vmm/arch/arch.h"
 #include "vmm/machine/config.h"
+#include "vmm/state/state.h"
 
 struct machine_devices {
 	struct pci_host host;
@@ -71,3 +72,32 @@ void machine_devices_reset(struct machine_devices *devices, void (*done)(void *o
 void machine_devices_quiesce(
 	struct machine_devices *devices, void (*done)(void *owner), void *owner);
 void machine_devices_unquiesce(struct machine_devices *devices);
+
+/* ---- state (devices_state.c) ---- */
+
+/* Which devices a state has: the list at its front, by which a machine is made that can take it. */
+struct machine_device_state {
+	uint16_t type; /* virtio's: 1 net, 2 blk, 19 vsock */
+	uint8_t slot;
+	char id[SCHEMA_ID_SIZE];
+};
+
+struct machine_devices_state {
+	uint32_t count;
+	struct machine_device_state devices[MACHINE_DEVICES_MAX];
+};
+
+int machine_devices_read(
+	struct state_reader *in, struct machine_devices_state *list, struct error *err);
+
+/* Before machine_create(): the configuration's devices go where the state has them. Refuses where the two are not the same devices. */
+int machine_devices_place(
+	struct machine_config *config, const struct machine_devices_state *list, struct error *err);
+
+/*
+ * Save all, which are quiet, with the bus they are on; load them into a machine that was made as above and is connected to its VM, before
+ * the state of the vCPUs. They are quiet then, and go on with machine_devices_unquiesce(). On failure none has changed.
+ */
+void machine_devices_save(struct machine_devices *devices, struct state_writer *out);
+int machine_devices_load(
+	struct machine_devices *devices, struct state_reader *in, struct error *err);
