@@ -176,7 +176,7 @@ static int merge_disk(struct merge *merge, struct snapshot_disk *disk, struct er
 {
 	unsigned base = base_of(merge->chain, disk->id);
 	_cleanup_close_ int fd = -1;
-	struct disk_checksum sum;
+	struct checksum sum;
 	int ret;
 
 	if (disk->mode == SNAPSHOT_DISK_NONE)
@@ -194,8 +194,8 @@ static int merge_disk(struct merge *merge, struct snapshot_disk *disk, struct er
 		return ret;
 	if (disk->mode == SNAPSHOT_DISK_INCREMENTAL)
 		disk->mode = SNAPSHOT_DISK_COPY;
-	return snapshot_manifest_add(&merge->manifest, disk->file, SNAPSHOT_CHECK_BLOCKS,
-		disk->size, &(struct checksum){sum.low, sum.high}, err);
+	return snapshot_manifest_add(
+		&merge->manifest, disk->file, SNAPSHOT_CHECK_BLOCKS, disk->size, &sum, err);
 }
 
 /* ---- all of it ---- */

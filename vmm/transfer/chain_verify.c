@@ -231,12 +231,12 @@ static int sum_file(
 static int sum_blocks(
 	struct check *check, int fd, const struct snapshot_part *part, struct error *err)
 {
-	struct disk_checksum sum;
+	struct checksum sum;
 	int ret = is_cancelled(check)
 			  ? error_set(err, ERROR_CANCELLED, "cancelled")
 			  : disk_file_checksum(fd, part->name, part->size, NULL, &sum, err);
 
-	if (ret == 0 && (sum.low != part->sum.low || sum.high != part->sum.high))
+	if (ret == 0 && !checksum_equal(sum, part->sum))
 		ret = damaged(part, err);
 	tell(check, part->size);
 	return ret;
