@@ -8,7 +8,6 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/transfer/chain.h"
-#include "vmm/transfer/disk_file.h"
 #include "vmm/transfer/stamp.h"
 
 #include <errno.h>
@@ -227,21 +226,6 @@ static int sum_file(
 	return ret;
 }
 
-/* A disk's content, whatever of it is a hole. */
-static int sum_blocks(
-	struct check *check, int fd, const struct snapshot_part *part, struct error *err)
-{
-	struct checksum sum;
-	int ret = is_cancelled(check)
-			  ? error_set(err, ERROR_CANCELLED, "cancelled")
-			  : disk_file_checksum(fd, part->name, part->size, NULL, &sum, err);
-
-	if (ret == 0 && !checksum_equal(sum, part->sum))
-		ret = damaged(part, err);
-	tell(check, part->size);
-	return ret;
-}
-
 static int open_part(
 	const struct chain_link *link, const struct snapshot_part *part, int *fd, struct error *err)
 {
@@ -267,7 +251,6 @@ static uint64_t part_size(const struct chain_link *link, const struct snapshot_p
 	case SNAPSHOT_CHECK_CHUNKS:
 		return link->sums.chunks * CHUNK_SIZE;
 	case SNAPSHOT_CHECK_WHOLE:
-	case SNAPSHOT_CHECK_BLOCKS:
 		return part->size;
 	case SNAPSHOT_CHECK_SIZE:
 		break;
@@ -304,8 +287,6 @@ static int check_part(struct check *check, const struct chain_link *link,
 		ret = check_memory(check, link, err);
 	else if (ret == 0 && part->check == SNAPSHOT_CHECK_WHOLE)
 		ret = sum_file(check, fd, part, err);
-	else if (ret == 0 && part->check == SNAPSHOT_CHECK_BLOCKS)
-		ret = sum_blocks(check, fd, part, err);
 	return ret;
 }
 

@@ -45,7 +45,6 @@ struct snapshot_disk {
 enum snapshot_check {
 	SNAPSHOT_CHECK_WHOLE,  /* a checksum of the file; small files: checked at each opening */
 	SNAPSHOT_CHECK_CHUNKS, /* the memory: by memory.sums */
-	SNAPSHOT_CHECK_BLOCKS, /* a disk: the checksum of disk_file.h */
 	SNAPSHOT_CHECK_SIZE,   /* no checksum was made: its size alone (a reflink) */
 };
 
@@ -54,7 +53,7 @@ struct snapshot_part {
 	enum snapshot_check check;
 	uint64_t size;
 	struct checksum
-		sum; /* WHOLE, BLOCKS: of the file; of memory.zst: of its index; else nothing */
+		sum; /* WHOLE: of the file; of memory.zst: of its index; else nothing */
 };
 
 struct snapshot_manifest {
