@@ -52,8 +52,7 @@ static void fill_element(const struct state_field *field, uint8_t *at, uint64_t 
 	case STATE_KIND_UINT: /* the low bytes; this is a test of little-endian machines */
 		memcpy(at, &value, field->size);
 		break;
-	case STATE_KIND_BYTES:
-		*at = (uint8_t)value;
+	case STATE_KIND_BYTES: /* fill_bytes() */
 		break;
 	case STATE_KIND_TEXT:
 		*at = (uint8_t)('a' + value % 26);
@@ -62,6 +61,23 @@ static void fill_element(const struct state_field *field, uint8_t *at, uint64_t 
 		fill(field->table, at, seed);
 		break;
 	}
+}
+
+static void fill_bytes(uint8_t *at, uint32_t count, uint64_t *seed)
+{
+	for (uint32_t i = 0; i < count; i += sizeof(uint64_t)) {
+		uint64_t value = random_next(seed);
+
+		memcpy(at + i, &value, min_u64(count - i, sizeof(value)));
+	}
+}
+
+/* Often few, so that many things can be tried. */
+static uint32_t how_many(uint32_t room, uint64_t *seed)
+{
+	uint64_t most = random_next(seed) % 2 ? min_u64(room, 32) : room;
+
+	return (uint32_t)(random_next(seed) % (most + 1));
 }
 
 static void fill(const struct state_table *table, uint8_t *thing, uint64_t *seed)
@@ -73,9 +89,13 @@ static void fill(const struct state_table *table, uint8_t *thing, uint64_t *seed
 		if (field->kind == STATE_KIND_TEXT)
 			count = (uint32_t)(random_next(seed) % count);
 		else if (field->used != STATE_ALL)
-			count = (uint32_t)(random_next(seed) % (count + 1));
+			count = how_many(count, seed);
 		if (field->used != STATE_ALL)
 			memcpy(thing + field->used, &count, sizeof(count));
+		if (field->kind == STATE_KIND_BYTES) {
+			fill_bytes(thing + field->offset, count, seed);
+			continue;
+		}
 		for (uint32_t j = 0; j < count; j++)
 			fill_element(field, thing + field->offset + (size_t)j * field->size, seed);
 	}
