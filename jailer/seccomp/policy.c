@@ -91,6 +91,7 @@ const struct policy_rule policy_rules[] = {
 	/* Guest memory that is copied or filled while the guest runs. */
 	{"ioctl", POLICY_FAULTS | POLICY_MAIN, IOCTL_FAMILY(UFFDIO), "answering page faults"},
 	{"userfaultfd", POLICY_MAIN, ANY, "being told of page faults"},
+	{"pread64", POLICY_FAULTS, ANY, "reading a snapshot's memory"},
 	{"poll", POLICY_FAULTS, ANY, "waiting for page faults"},
 	{"ppoll", POLICY_FAULTS, ANY, "waiting for page faults"},
 
