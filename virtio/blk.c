@@ -95,6 +95,7 @@ static void free_blk(struct blk *blk)
 
 static void destroy(struct virtio_device *dev)
 {
+	blk_flush_cancel(blk_of(dev));
 	free_blk(blk_of(dev));
 }
 

@@ -49,6 +49,13 @@ enum blk_cache blk_cache_mode(struct virtio_device *dev);
 int blk_resize(struct virtio_device *dev, uint64_t *size, struct error *err);
 
 /*
+ * Make all that has completed stable, as the guest's flush would, and call `done` on the main loop, later: 0 or a negative errno. A
+ * failure is the guest's too: none of its flushes is confirmed any more. A disk that is destroyed meanwhile: -ECANCELED. Main thread.
+ */
+void blk_flush(struct virtio_device *dev,
+	void (*done)(struct virtio_device *dev, int ret, void *arg), void *arg);
+
+/*
  * Whether the disk itself says that it is mounted: an ext3 or ext4 file system that fills it notes so. False may only mean that
  * it cannot say. Main thread.
  */

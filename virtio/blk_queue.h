@@ -65,6 +65,8 @@ struct blk_queue {
 	struct iovec scratch[BLK_QUEUE_SIZE]; /* the chain just taken */
 };
 
+struct blk_flush;
+
 struct blk {
 	struct virtio_device dev;
 	struct blk_image image;
@@ -77,7 +79,8 @@ struct blk {
 	_Atomic uint64_t capacity; /* sectors; changes under dev.lock */
 	_Atomic bool
 		writeback; /* completed writes may be volatile until a flush; changes under dev.lock */
-	_Atomic bool flush_lost; /* a flush failed: none may ever be confirmed again */
+	_Atomic bool flush_lost;   /* a flush failed: none may ever be confirmed again */
+	struct blk_flush *flushes; /* the host's own, under way; main thread only */
 };
 
 enum blk_kind { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZERO, BLK_IDENTIFY };
@@ -160,6 +163,11 @@ void blk_io_done(struct loop_op *op, int32_t res, uint32_t flags);
 
 /* Take up ranges[at] of a discard or write-zeroes; false when there is none left. */
 bool blk_io_clear_range(struct blk_request *req);
+
+/* ---- the host's flushes (blk_flush.c), main thread ---- */
+
+/* The disk ends: tell those who wait. */
+void blk_flush_cancel(struct blk *blk);
 
 /* ---- state (blk_state.c) ---- */
 

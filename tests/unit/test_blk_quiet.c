@@ -4,6 +4,7 @@
 
 #include "virtio/blk_queue.h"
 
+#include <errno.h>
 #include <linux/virtio_config.h>
 #include <string.h>
 
@@ -346,8 +347,79 @@ START_TEST(a_quiet_device_can_be_destroyed)
 }
 END_TEST
 
+/* ---- the host's own flush ---- */
+
+static int flush_result;
+
+static void flushed(struct virtio_device *dev, int ret, void *arg)
+{
+	(void)dev;
+	flush_result = ret;
+	(*(unsigned *)arg)++;
+}
+
+static int flush_now(void)
+{
+	unsigned told = 0;
+
+	blk_flush(guest.device, flushed, &told);
+	ck_assert_uint_eq(told, 0);
+	for (unsigned i = 0; i < DRIVER_WAIT_MS && !told; i++) {
+		driver_turn(&guest);
+		usleep(1000);
+	}
+	ck_assert_uint_eq(told, 1);
+	return flush_result;
+}
+
+START_TEST(the_host_flushes_a_quiet_disk_and_a_busy_one)
+{
+	disk_start_default(BLK_CACHE_WRITEBACK);
+	ck_assert_int_eq(flush_now(), 0);
+	add_batch(1);
+	ck_assert_int_eq(flush_now(), 0);
+	driver_quiesce(&guest);
+	ck_assert_int_eq(flush_now(), 0);
+	driver_unquiesce(&guest);
+	finish_batch();
+	disk_end();
+}
+END_TEST
+
+START_TEST(a_flush_that_failed_once_is_not_confirmed_to_anyone)
+{
+	struct blk *blk;
+
+	disk_start_default(BLK_CACHE_WRITEBACK);
+	blk = container_of(guest.device, struct blk, dev);
+	atomic_store(&blk->flush_lost, true); /* as flush_done() leaves it */
+	ck_assert_int_eq(flush_now(), -EIO);
+	ck_assert_uint_eq(disk_request(VIRTIO_BLK_T_FLUSH, 0, 0), VIRTIO_BLK_S_IOERR);
+	disk_end();
+}
+END_TEST
+
+START_TEST(who_waits_for_a_flush_hears_that_the_disk_has_ended)
+{
+	unsigned told = 0;
+
+	disk_start_default(BLK_CACHE_WRITEBACK);
+	blk_flush(guest.device, flushed, &told);
+	blk_flush(guest.device, flushed, &told);
+	driver_unplug(&guest);
+	ck_assert_uint_eq(told, 2);
+	ck_assert_int_eq(flush_result, -ECANCELED);
+	usleep(1000);
+	driver_turn(&guest);
+	driver_destroy(&guest);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
+	tcase_add_test(tc, the_host_flushes_a_quiet_disk_and_a_busy_one);
+	tcase_add_test(tc, a_flush_that_failed_once_is_not_confirmed_to_anyone);
+	tcase_add_test(tc, who_waits_for_a_flush_hears_that_the_disk_has_ended);
 	tcase_add_loop_test(tc,
 		a_quiet_disk_leaves_guest_memory_alone_and_loses_and_repeats_no_request, 0,
 		DISK_CACHES);

@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include "vmm/machine/sandbox.h"
 
+#include <linux/virtio_ids.h>
 #include <string.h>
 
 static uint64_t bridge_bar_read(
@@ -285,6 +286,45 @@ void machine_devices_quiesce(
 	for (unsigned i = 0; i < devices->count; i++)
 		virtio_device_quiesce(virtio_pci_device(devices->virtio[i]), one_quiet, devices);
 	one_quiet(NULL, devices);
+}
+
+static void flush_ends(struct machine_devices *devices)
+{
+	if (--devices->flushing)
+		return;
+	devices->flush_done(
+		devices->flush_owner, devices->flush_failed ? &devices->flush_failure : NULL);
+}
+
+static void one_flushed(struct virtio_device *dev, int ret, void *arg)
+{
+	struct machine_devices *devices = arg;
+
+	if (ret < 0 && !devices->flush_failed) {
+		devices->flush_failed = true;
+		error_errno(&devices->flush_failure, -ret,
+			"disk '%s' cannot be flushed to stable storage", dev->id);
+	}
+	flush_ends(devices);
+}
+
+void machine_devices_flush(struct machine_devices *devices,
+	void (*done)(void *owner, const struct error *err), void *owner)
+{
+	BUG_ON(devices->flushing);
+	devices->flush_done = done;
+	devices->flush_owner = owner;
+	devices->flush_failed = false;
+	devices->flushing = 1; /* this function */
+	for (unsigned i = 0; i < devices->count; i++) {
+		struct virtio_device *dev = virtio_pci_device(devices->virtio[i]);
+
+		if (dev->ops->id != VIRTIO_ID_BLOCK)
+			continue;
+		devices->flushing++;
+		blk_flush(dev, one_flushed, devices);
+	}
+	flush_ends(devices);
 }
 
 void machine_devices_unquiesce(struct machine_devices *devices)

@@ -27,6 +27,11 @@ struct machine_devices {
 	unsigned quiescing; /* devices that do not stand still yet */
 	void (*quiesce_done)(void *owner);
 	void *quiesce_owner;
+	unsigned flushing;	    /* disks whose flush is under way */
+	struct error flush_failure; /* the first */
+	bool flush_failed;
+	void (*flush_done)(void *owner, const struct error *err);
+	void *flush_owner;
 };
 
 /* Opens every back end and plugs every device; nothing stays behind on failure. */
@@ -72,6 +77,13 @@ void machine_devices_reset(struct machine_devices *devices, void (*done)(void *o
 void machine_devices_quiesce(
 	struct machine_devices *devices, void (*done)(void *owner), void *owner);
 void machine_devices_unquiesce(struct machine_devices *devices);
+
+/*
+ * Make what the disks have completed stable, all at once, and call `done` on the main loop when they are, perhaps at once: with NULL, or with the
+ * first failure. One such call at a time. Quiet or not: quiet disks have nothing else.
+ */
+void machine_devices_flush(struct machine_devices *devices,
+	void (*done)(void *owner, const struct error *err), void *owner);
 
 /* ---- state (devices_state.c) ---- */
 
