@@ -45,7 +45,7 @@ static const struct state_table device_table =
 static const struct state_field list_fields[] = {
 	STATE_LIST(struct machine_devices_state, devices, count, &device_table),
 };
-static const struct state_table list_table =
+const struct state_table machine_devices_list_table =
 	STATE_TABLE("devices", 1, struct machine_devices_state, list_fields, .check = check_list);
 
 static const char *kind(uint16_t type)
@@ -68,7 +68,7 @@ int machine_devices_read(
 	struct state_reader *in, struct machine_devices_state *list, struct error *err)
 {
 	memset(list, 0, sizeof(*list));
-	return state_load(in, &list_table, "", list, err);
+	return state_load(in, &machine_devices_list_table, "", list, err);
 }
 
 /* Where the configuration keeps the slot of a device; NULL: it has no such device. */
@@ -132,7 +132,7 @@ void machine_devices_save(struct machine_devices *devices, struct state_writer *
 		list.devices[i].slot = (uint8_t)virtio_pci_function(devices->virtio[i])->slot;
 		snprintf(list.devices[i].id, sizeof(list.devices[i].id), "%s", dev->id);
 	}
-	state_save(out, &list_table, "", &list);
+	state_save(out, &machine_devices_list_table, "", &list);
 	pci_host_save(&devices->host, out);
 	pci_function_save(&devices->bridge, &bridge);
 	state_save(out, &pci_function_table, "bridge", &bridge);

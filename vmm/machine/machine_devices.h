@@ -99,6 +99,8 @@ struct machine_devices_state {
 	struct machine_device_state devices[MACHINE_DEVICES_MAX];
 };
 
+extern const struct state_table machine_devices_list_table;
+
 int machine_devices_read(
 	struct state_reader *in, struct machine_devices_state *list, struct error *err);
 
