@@ -240,7 +240,6 @@ static void want(struct background *bg, const struct page_set *wanted)
 {
 	uint64_t first, count;
 
-	page_set_clear(&bg->done);
 	if (!wanted) {
 		for (unsigned i = 0; i < bg->pieces.count; i++)
 			bg->progress.total += bg->pieces.at[i].count;
