@@ -190,7 +190,8 @@ END_TEST
 
 START_TEST(a_vsock_marks_what_it_brings)
 {
-	static uint8_t data[9000];
+	static uint8_t
+		data[2 * GUEST_RX_LEN]; /* to the end of a buffer: on a page without a header */
 	struct connection c;
 	struct packet p;
 	size_t got = 0;
@@ -203,9 +204,8 @@ START_TEST(a_vsock_marks_what_it_brings)
 	host_write(fd, data, sizeof(data));
 	for (; got < sizeof(data); got += p.hdr.len)
 		guest_expect(&vsock_guest, &c, VIRTIO_VSOCK_OP_RW, &p);
-	close(fd);
-	guest_expect(&vsock_guest, &c, VIRTIO_VSOCK_OP_SHUTDOWN, NULL);
 	judge();
+	close(fd);
 	guest_close(&vsock_guest);
 }
 END_TEST
