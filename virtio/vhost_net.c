@@ -99,18 +99,51 @@ static int set_memory(int fd, const struct guest_memory *memory)
 	return ioctl(fd, VHOST_SET_MEM_TABLE, &table) < 0 ? -errno : 0;
 }
 
+static int set_addresses(
+	const struct vhost_net *vhost, unsigned index, const struct device_queue *dq, bool log)
+{
+	struct vhost_vring_addr addr = {
+		.index = index,
+		.flags = log ? 1u << VHOST_VRING_F_LOG : 0,
+		.desc_user_addr = (uint64_t)(uintptr_t)dq->ring.desc,
+		.used_user_addr = (uint64_t)(uintptr_t)dq->ring.used,
+		.avail_user_addr = (uint64_t)(uintptr_t)dq->ring.avail,
+		.log_guest_addr = dq->registers.device,
+	};
+
+	return ioctl(vhost->fd, VHOST_SET_VRING_ADDR, &addr) < 0 ? -errno : 0;
+}
+
+static int set_features(const struct vhost_net *vhost, const struct virtio_device *dev, bool log)
+{
+	uint64_t features =
+		(dev->driver_features & VHOST_FEATURES) | (log ? 1ull << VHOST_F_LOG_ALL : 0);
+
+	return ioctl(vhost->fd, VHOST_SET_FEATURES, &features) < 0 ? -errno : 0;
+}
+
+/* Buffers are logged where the feature says so, used rings where their flag does. The kernel has its own lock. */
+static int log_writes(struct memory_logger *logger, uint64_t *bitmap)
+{
+	const struct vhost_net *vhost = container_of(logger, struct vhost_net, logger);
+	uint64_t base = (uint64_t)(uintptr_t)bitmap;
+	int ret = 0;
+
+	if (bitmap && ioctl(vhost->fd, VHOST_SET_LOG_BASE, &base) < 0)
+		ret = -errno;
+	if (ret == 0)
+		ret = set_features(vhost, vhost->rings[0]->device, bitmap);
+	for (unsigned i = 0; i < 2 && ret == 0; i++)
+		ret = set_addresses(vhost, i, vhost->rings[i], bitmap);
+	return ret;
+}
+
 static int set_ring(struct vhost_net *vhost, unsigned index, struct device_queue *dq)
 {
 	const struct virtqueue *ring = &dq->ring;
 	const struct virtio_transport *transport = dq->device->transport;
 	struct vhost_vring_state size = {.index = index, .num = ring->size};
 	struct vhost_vring_state base = {.index = index, .num = ring->next_avail};
-	struct vhost_vring_addr addr = {
-		.index = index,
-		.desc_user_addr = (uint64_t)(uintptr_t)ring->desc,
-		.used_user_addr = (uint64_t)(uintptr_t)ring->used,
-		.avail_user_addr = (uint64_t)(uintptr_t)ring->avail,
-	};
 	struct vhost_vring_file kick = {.index = index, .fd = dq->kick_fd};
 	struct vhost_vring_file call = {.index = index, .fd = -1};
 	struct vhost_vring_file error = {.index = index, .fd = vhost->error_fd};
@@ -121,7 +154,7 @@ static int set_ring(struct vhost_net *vhost, unsigned index, struct device_queue
 		call.fd = vhost->silent_fd;
 	if (ioctl(vhost->fd, VHOST_SET_VRING_NUM, &size) < 0 ||
 		ioctl(vhost->fd, VHOST_SET_VRING_BASE, &base) < 0 ||
-		ioctl(vhost->fd, VHOST_SET_VRING_ADDR, &addr) < 0 ||
+		set_addresses(vhost, index, dq, false) < 0 ||
 		ioctl(vhost->fd, VHOST_SET_VRING_KICK, &kick) < 0 ||
 		ioctl(vhost->fd, VHOST_SET_VRING_CALL, &call) < 0 ||
 		ioctl(vhost->fd, VHOST_SET_VRING_ERR, &error) < 0)
@@ -164,14 +197,15 @@ static void forget_errors(const struct vhost_net *vhost)
 int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct device_queue *tx,
 	int tap_fd, struct error *err)
 {
-	uint64_t features = rx->device->driver_features & VHOST_FEATURES;
+	const struct guest_memory *memory = rx->device->memory;
 	int ret;
 
 	BUG_ON(vhost->running || vhost->ending);
 	forget_errors(vhost);
-	if (ioctl(vhost->fd, VHOST_SET_FEATURES, &features) < 0)
-		return error_errno(err, errno, "vhost-net refuses the negotiated features");
-	ret = set_memory(vhost->fd, rx->device->memory);
+	ret = set_features(vhost, rx->device, false);
+	if (ret < 0)
+		return error_errno(err, -ret, "vhost-net refuses the negotiated features");
+	ret = set_memory(vhost->fd, memory);
 	if (ret < 0)
 		return error_errno(err, -ret, "vhost-net refuses the guest's memory");
 	ret = set_ring(vhost, 0, rx);
@@ -179,11 +213,18 @@ int vhost_net_start(struct vhost_net *vhost, struct device_queue *rx, struct dev
 		ret = set_ring(vhost, 1, tx);
 	if (ret < 0)
 		return error_errno(err, -ret, "vhost-net refuses a ring");
+	vhost->rings[0] = rx;
+	vhost->rings[1] = tx;
+	vhost->logger.log = log_writes;
+	ret = guest_memory_add_logger(memory, &vhost->logger);
+	if (ret < 0)
+		return error_errno(err, -ret, "vhost-net cannot log what it writes");
 	ret = set_backend(vhost, 0, tap_fd);
 	if (ret == 0)
 		ret = set_backend(vhost, 1, tap_fd);
 	if (ret < 0) {
 		set_backend(vhost, 0, -1);
+		guest_memory_remove_logger(memory, &vhost->logger);
 		return error_errno(err, -ret, "vhost-net refuses the tap");
 	}
 	vhost->running = true;
@@ -220,6 +261,8 @@ void vhost_net_stop(struct vhost_net *vhost, struct device_queue *rx, struct dev
 	if (!vhost->running)
 		return;
 	vhost->running = false;
+	/* It may log still, and what it logs is taken; but it is told nothing of rings that are about to go. */
+	guest_memory_remove_logger(rx->device->memory, &vhost->logger);
 	take_back(vhost, 0, rx);
 	take_back(vhost, 1, tx);
 	vhost->ending = true;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "virtio/device.h"
+#include "vmm/memory/dirty_logger.h"
 
 #include <stdbool.h>
 
@@ -18,6 +19,8 @@ struct vhost_net {
 	int silent_fd; /* stands in for the interrupt of a queue that has no vector */
 	int error_fd;
 	struct loop_poll error_poll;
+	struct memory_logger logger;
+	const struct device_queue *rings[2]; /* while they are the kernel's */
 	bool running;
 	bool ending; /* the loop has not let go of error_poll yet: it cannot be started again */
 	/* Set by the owner, called on the pair's thread: a ring is broken, or the tap is gone; and what

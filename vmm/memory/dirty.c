@@ -13,6 +13,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/memory/dirty_logger.h"
 #include "vmm/memory/pages.h"
 
 #include <errno.h>
@@ -66,6 +67,8 @@ int guest_memory_follow(struct guest_memory *memory, struct error *err)
 			atomic_store_explicit(&memory->marks->words[i], 0, memory_order_relaxed);
 	atomic_store(&memory->followed, memory->marks);
 	ret = barrier_everywhere(err);
+	if (ret == 0)
+		ret = memory_loggers_start(memory, err);
 	if (ret < 0)
 		guest_memory_unfollow(memory);
 	return ret;
@@ -76,6 +79,7 @@ void guest_memory_unfollow(struct guest_memory *memory)
 	uintptr_t page = 4095, from = ((uintptr_t)memory->marks->words + page) & ~page;
 	uintptr_t end = (uintptr_t)memory->marks + memory->marks->size;
 
+	memory_loggers_stop(memory);
 	atomic_store(&memory->followed, NULL);
 	if (end > from)
 		madvise((void *)from, end - from, MADV_DONTNEED);
@@ -111,11 +115,12 @@ void guest_memory_mark_now(const struct guest_memory *memory, const void *host, 
 
 void guest_memory_marked(const struct guest_memory *memory, struct page_set *set)
 {
-	const struct memory_marks *marks = memory->marks;
+	struct memory_marks *marks = memory->marks;
 
 	if (!marks)
 		return;
 	BUG_ON(set->count != marks->count);
+	memory_loggers_take(memory, marks->words);
 	for (uint64_t at = 0; at < page_set_words(set); at++) {
 		uint64_t word = atomic_load_explicit(&marks->words[at], memory_order_relaxed);
 

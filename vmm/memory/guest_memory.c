@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/memory/dirty.h"
+#include "vmm/memory/dirty_logger.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -192,7 +193,9 @@ int guest_memory_create(
 		memory->size += config->regions[i].size;
 	}
 	memory->prealloc = config->prealloc;
-	ret = map_backing(config, memory, memory->size, err);
+	ret = memory_loggers_create(&memory->loggers, err);
+	if (ret == 0)
+		ret = map_backing(config, memory, memory->size, err);
 	if (ret == 0 && config->area_size)
 		ret = reserve_area(config, memory, err);
 	if (ret == 0 && config->prealloc)
@@ -207,6 +210,7 @@ void guest_memory_destroy(struct guest_memory *memory)
 	if (memory->mapping)
 		munmap(memory->mapping, memory->mapping_size);
 	guest_memory_forget_marks(memory);
+	memory_loggers_destroy(memory->loggers);
 	if (memory->area.mapping)
 		munmap(memory->area.mapping, memory->area.mapping_size);
 	memset(memory, 0, sizeof(*memory));

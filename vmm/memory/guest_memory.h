@@ -44,7 +44,8 @@ struct memory_region {
 
 #define MEMORY_SLOTS_MAX 64
 
-struct memory_marks; /* see dirty.h */
+struct memory_marks;   /* see dirty.h */
+struct memory_loggers; /* see dirty_logger.h */
 
 /* Slot n is at gpa + n * unit; the last may be smaller. */
 struct memory_area {
@@ -71,6 +72,7 @@ struct guest_memory {
 	_Atomic(struct memory_marks *)
 		followed; /* NULL while nobody asks what is written: dirty.h */
 	struct memory_marks *marks;
+	struct memory_loggers *loggers;
 };
 
 /* What to make: the regions' gpa and size are filled in by the caller (see arch), host is ignored. */
