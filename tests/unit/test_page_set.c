@@ -266,7 +266,7 @@ START_TEST(a_walk_over_memory_agrees_with_a_naive_oracle)
 	seed = 5;
 	make_memory();
 	ck_assert_int_eq(page_set_create(&pages, guest_memory_pages(&memory), &err), 0);
-	for (unsigned n = 0; n < 60; n++) {
+	for (unsigned n = 0; n < 25; n++) {
 		unsigned slot = (unsigned)up_to(SLOTS - 1);
 		uint64_t base = HOLE_START / KIB(4) - 3000, room = pages.count - base;
 
@@ -309,6 +309,8 @@ int main(void)
 {
 	TCase *sets = tcase_create("sets"), *pages = tcase_create("a guest's pages");
 
+	tcase_set_timeout(sets, 60);
+	tcase_set_timeout(pages, 60);
 	tcase_add_test(sets, sets_of_any_size_agree_with_a_naive_oracle);
 	tcase_add_test(sets, two_sets_are_combined_as_a_naive_oracle_does_it);
 	tcase_add_test(
