@@ -9,6 +9,7 @@
 #include "tests/unit/kvm_guest.h"
 #include "tests/unit/runner.h"
 #include "tests/unit/state_random.h"
+#include "vmm/arch/x86_64/vcpu_state.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
@@ -104,12 +105,14 @@ static const struct vcpu_ops ops = {.port_read = port_read,
 	.mmio_write = mmio_write,
 	.stopped = stopped};
 
-/* Into another VM over the same memory. */
-static void move(struct kvm_guest *g, int kvm_fd, const struct guest_memory *memory)
+/* Into another VM over the same memory, after a while in which there is none. */
+static void move(
+	struct kvm_guest *g, int kvm_fd, const struct guest_memory *memory, useconds_t while_us)
 {
 	struct state_writer saved = kvm_guest_save(g);
 
 	kvm_guest_end(g);
+	usleep(while_us);
 	kvm_guest_make(g, kvm_fd, memory, 1, &ops, NULL);
 	kvm_guest_load(g, &saved);
 	DO(vcpus_start(&g->vcpus, &err));
@@ -133,7 +136,7 @@ START_TEST(no_access_of_a_guest_that_moves_is_lost_or_done_twice)
 		vcpus_resume(&g.vcpus);
 		usleep((useconds_t)(random_next(&seed) % 4000));
 		vcpus_pause(&g.vcpus);
-		move(&g, kvm_fd, &memory);
+		move(&g, kvm_fd, &memory, 0);
 		moves++;
 	}
 	kvm_guest_end(&g);
@@ -143,6 +146,99 @@ START_TEST(no_access_of_a_guest_that_moves_is_lost_or_done_twice)
 	ck_assert_uint_eq(
 		atomic_load(&sum), (uint32_t)((uint64_t)ROUNDS * READS * (ROUNDS * READS - 1) / 2));
 	ck_assert_uint_gt(moves, 1);
+}
+END_TEST
+
+/* ---- the clock as the guest computes it ---- */
+
+#define CLOCK_PAGE    0x3000
+#define LOOP	      0x1800
+#define MSR_CLOCK     0x4b564d01
+#define RIGHT_NS      10000000 /* what we promise */
+#define GUEST_STOPPED 2
+
+/* Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW */
+struct clock_page {
+	uint32_t version, padding;
+	uint64_t tsc, time;
+	uint32_t multiplier;
+	int8_t shift;
+	uint8_t flags, reserved[2];
+};
+
+/* What KVM tells a guest that has just been let run: complete where the version is even. */
+static struct clock_page fresh_clock(struct kvm_guest *g, const struct guest_memory *memory)
+{
+	struct clock_page page = {0};
+
+	ck_assert(guest_memory_write(memory, CLOCK_PAGE, &page, sizeof(page)));
+	while (!page.version || page.version % 2) {
+		vcpus_resume(&g->vcpus);
+		usleep(1000);
+		vcpus_pause(&g->vcpus);
+		ck_assert(guest_memory_read(memory, CLOCK_PAGE, &page, sizeof(page)));
+	}
+	return page;
+}
+
+static uint64_t wall_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* When the guest's clock was 0, by the host's wall clock: the one number that must not change. */
+static uint64_t clock_began(struct kvm_guest *g, const struct clock_page *page)
+{
+	uint64_t best = UINT64_MAX, began = 0;
+
+	for (unsigned i = 0; i < 32; i++) {
+		uint64_t before = wall_clock(), tsc, after, since;
+
+		ck_assert(vcpu_msr_read(g->vcpus.vcpus[0], MSR_TSC, &tsc));
+		after = wall_clock();
+		if (after - before >= best)
+			continue;
+		best = after - before;
+		since = tsc - page->tsc;
+		since = page->shift < 0 ? since >> -page->shift : since << page->shift;
+		began = before + best / 2 - page->time -
+			(uint64_t)((unsigned __int128)since * page->multiplier >> 32);
+	}
+	return began;
+}
+
+START_TEST(the_time_that_a_guest_computes_is_right_and_it_is_told_that_it_stood_still)
+{
+	static const uint8_t loop[] = {0xeb, 0xfe}; /* jmp self */
+	const struct arch_boot_entry entry = {.entry = LOOP, .protocol = ARCH_BOOT_PVH};
+	struct guest_memory memory = kvm_guest_memory();
+	int kvm_fd = kvm_guest_open();
+	struct clock_page page;
+	struct kvm_guest g;
+	uint64_t began, now;
+
+	ck_assert(guest_memory_write(&memory, LOOP, loop, sizeof(loop)));
+	kvm_guest_make(&g, kvm_fd, &memory, 1, &ops, NULL);
+	DO(arch_vcpu_set_entry(g.vcpus.vcpus[0], &entry, &err));
+	ck_assert(vcpu_msr_write(g.vcpus.vcpus[0], MSR_CLOCK, CLOCK_PAGE | 1));
+	DO(vcpus_start(&g.vcpus, &err));
+	page = fresh_clock(&g, &memory);
+	ck_assert_uint_eq(page.flags & GUEST_STOPPED, 0);
+	began = clock_began(&g, &page);
+	for (unsigned i = 0; i < 3; i++) {
+		move(&g, kvm_fd, &memory, 200000);
+		page = fresh_clock(&g, &memory);
+		ck_assert_uint_eq(page.flags & GUEST_STOPPED, GUEST_STOPPED);
+		now = clock_began(&g, &page);
+		ck_assert_msg(now + RIGHT_NS > began && now < began + RIGHT_NS,
+			"the guest's clock is off by %lld ns", (long long)(began - now));
+	}
+	kvm_guest_end(&g);
+	guest_memory_destroy(&memory);
+	close(kvm_fd);
 }
 END_TEST
 
@@ -156,5 +252,7 @@ int main(void)
 	close(kvm_fd);
 	tcase_set_timeout(tc, 50);
 	tcase_add_test(tc, no_access_of_a_guest_that_moves_is_lost_or_done_twice);
+	tcase_add_test(
+		tc, the_time_that_a_guest_computes_is_right_and_it_is_told_that_it_stood_still);
 	return run_tests("vcpu_moves", tc, NULL);
 }
