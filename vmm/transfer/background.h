@@ -16,7 +16,9 @@
  * Why it is armed before the pause: to protect memory is to walk its page tables, 26 ms a GiB in pages of 4 KiB (0.05 with huge
  * ones, which the kernel may not have given). So it is done while the guest runs, in rounds: what is written before the moment
  * is let go by 64 KiB and remembered, and the next round protects only that, which took less long than the round
- * before, so that less was written. What the last round left is protected in the pause: about 3 us each 64 KiB.
+ * before, so that less was written. What the last round left is protected in the pause: about 3 us each 64 KiB. Measured
+ * with one thread that writes without end to random pages, on a busy host with two CPUs: background_begin() takes 1 to 5 us
+ * with 256 MiB, 3 to 29 with 2 GiB, 40 to 61 with 8 GiB.
  *
  * Copies wait in a pool of fixed size until the sink took them. When it is full, who writes waits for the sink
  * (background_progress.waits): the guest is slowed down to the disk rather than the copy given up. That pages of 4 KiB are copied
@@ -77,7 +79,10 @@ bool background_supported(const struct guest_memory *memory, struct error *why);
 int background_create(struct background **bg, struct guest_memory *memory,
 	const struct background_config *config, struct error *err);
 
-/* Takes 30 ms a GiB at most. May be called again, right before the pause, when something else came between: a round more. */
+/*
+ * Takes 30 ms a GiB where pages are small, more where the guest writes much. To be called again right before the pause when
+ * something else came between: a few rounds more, and what was written meanwhile is not the pause's work.
+ */
 int background_arm(struct background *bg, struct error *err);
 
 /*

@@ -65,7 +65,7 @@ int workingset_save(int dir, const struct page_set *set, struct error *err)
 	struct page_ranges ranges = {.pages = set->count};
 	_cleanup_free_ uint8_t *bytes = NULL;
 	uint64_t first, count;
-	size_t size;
+	size_t size = 0;
 	int ret = 0;
 
 	for (uint64_t from = 0; ret == 0 && page_set_next_range(set, from, &first, &count);
