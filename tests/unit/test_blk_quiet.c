@@ -67,11 +67,11 @@ START_TEST(a_quiet_disk_leaves_guest_memory_alone_and_loses_and_repeats_no_reque
 		if (round % 3)
 			usleep(round * 20);
 		driver_quiesce(&guest);
-		memcpy(copy, guest.memory.regions[0].host, DISK_RAM);
+		memcpy(copy, guest.memory.regions[0].host, guest.heap_next);
 		if (round % 2)
 			virtio_device_kick(guest.device, 0); /* a late one */
 		usleep(2000);
-		ck_assert(!memcmp(copy, guest.memory.regions[0].host, DISK_RAM));
+		ck_assert(!memcmp(copy, guest.memory.regions[0].host, guest.heap_next));
 		driver_unquiesce(&guest);
 		finish_batch();
 		guest.heap_next = heap;

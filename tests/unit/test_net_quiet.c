@@ -10,9 +10,9 @@ static uint8_t copy[RAM], data[NET_PACKET_MAX];
 
 static void expect_untouched(void)
 {
-	memcpy(copy, wire_guest.memory.regions[0].host, RAM);
+	memcpy(copy, wire_guest.memory.regions[0].host, wire_guest.heap_next);
 	usleep(2000);
-	ck_assert(!memcmp(copy, wire_guest.memory.regions[0].host, RAM));
+	ck_assert(!memcmp(copy, wire_guest.memory.regions[0].host, wire_guest.heap_next));
 }
 
 START_TEST(no_packet_is_lost_or_doubled_by_standing_still)
@@ -43,7 +43,6 @@ START_TEST(no_packet_is_lost_or_doubled_by_standing_still)
 		}
 		ck_assert_int_eq(wire_host_receive(0, &header, data, 0), -1);
 		ck_assert(!driver_poll_used(tx, NULL, NULL));
-		wire_guest.heap_next -= 20ull * BUFFER; /* room for the next round, not exact */
 	}
 	ck_assert_uint_eq(wire_counters().rx_dropped, 0);
 	wire_end();
@@ -149,8 +148,6 @@ END_TEST
 
 START_TEST(it_can_be_reset_or_destroyed_while_it_stands_still)
 {
-	struct virtio_net_hdr_v1 header;
-
 	wire_start((struct net_config){.queues = 2}, DRIVER_ALL_FEATURES, 64);
 	for (unsigned round = 0; round < 10; round++) {
 		wire_post_rx(RX, 3, BUFFER);
@@ -166,7 +163,6 @@ START_TEST(it_can_be_reset_or_destroyed_while_it_stands_still)
 		driver_reset(&wire_guest);
 		wire_restart(DRIVER_ALL_FEATURES);
 	}
-	(void)header;
 	driver_quiesce(&wire_guest);
 	wire_end();
 }

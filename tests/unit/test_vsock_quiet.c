@@ -12,7 +12,7 @@ static uint8_t data[MIB(1)];
 static void expect_untouched(void)
 {
 	static uint8_t *copy;
-	uint64_t size = guest.driver.memory.size;
+	uint64_t size = guest.driver.heap_next;
 
 	copy = realloc(copy, size);
 	memcpy(copy, guest.driver.memory.regions[0].host, size);
