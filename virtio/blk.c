@@ -346,5 +346,6 @@ struct blk_source blk_source(struct virtio_device *dev)
 {
 	const struct blk_image *image = &blk_of(dev)->image;
 
-	return (struct blk_source){.fd = image->fd, .block_device = image->block_device};
+	return (struct blk_source){
+		.fd = image->fd, .block_device = image->block_device, .overlay = image->overlay};
 }

@@ -21,7 +21,9 @@ enum blk_cache {
 
 struct blk_config {
 	const char *id;
-	const char *path;   /* regular file or block device, size a multiple of 512 */
+	const char *path; /* regular file or block device, size a multiple of 512 */
+	const char
+		*base; /* `path` is an overlay on it, made when it is missing; NULL: it is none */
 	const char *serial; /* at most 20 bytes; NULL: the id */
 	enum blk_cache cache;
 	unsigned queues;
@@ -104,5 +106,6 @@ struct blk_dirty *blk_dirty(struct virtio_device *dev);
 struct blk_source {
 	int fd;
 	bool block_device;
+	const struct blk_overlay *overlay; /* NULL, or how it is read in place of `fd` */
 };
 struct blk_source blk_source(struct virtio_device *dev);

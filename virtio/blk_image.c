@@ -158,6 +158,11 @@ int blk_image_measure(const struct blk_image *image, uint64_t *size, struct erro
 	off_t end = lseek(image->fd, 0, SEEK_END);
 	int ret;
 
+	if (image->overlay) {
+		ret = blk_overlay_size(image->overlay, size, err);
+		*size = align_down(*size, image->block_size);
+		return ret;
+	}
 	if (end < 0)
 		return error_errno(err, errno, "cannot find out its size");
 	ret = check_size((uint64_t)end, err);
@@ -177,8 +182,12 @@ bool blk_image_is_mounted(const struct blk_image *image)
 	enum { BLOCK = 4096, MAGIC = 1024 + 0x38, INCOMPAT = 1024 + 0x60, RECOVER = 4 };
 	_cleanup_free_ uint8_t *block = aligned_alloc(BLOCK, BLOCK); /* as direct I/O wants it */
 
-	return block && pread(image->fd, block, BLOCK, 0) == BLOCK && block[MAGIC] == 0x53 &&
-	       block[MAGIC + 1] == 0xef && block[INCOMPAT] & RECOVER;
+	if (!block || image->size < BLOCK)
+		return false;
+	if (image->overlay ? blk_overlay_read(image->overlay, block, BLOCK, 0) < 0
+			   : pread(image->fd, block, BLOCK, 0) != BLOCK)
+		return false;
+	return block[MAGIC] == 0x53 && block[MAGIC + 1] == 0xef && block[INCOMPAT] & RECOVER;
 }
 
 int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *err)
@@ -187,6 +196,12 @@ int blk_image_grow(const struct blk_image *image, uint64_t size, struct error *e
 
 	if (ret < 0)
 		return ret;
+	if (image->overlay) {
+		if (size > BLK_OVERLAY_MAX)
+			return error_set(err, ERROR_BAD_REQUEST,
+				"an overlay has at most %llu bytes", BLK_OVERLAY_MAX);
+		size += BLK_OVERLAY_DATA;
+	}
 	if (image->block_device)
 		return error_set(err, ERROR_WRONG_STATE,
 			"a volume is resized where it was made (lvextend); then ask without a size");
@@ -309,18 +324,41 @@ static int choose_cache(struct blk_image *image, const struct blk_config *config
 	return 0;
 }
 
+/* The file is an overlay: what the guest sees is in it. */
+static int open_overlay(struct blk_image *image, const struct blk_config *config, struct error *err)
+{
+	if (image->block_device)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"'%s' is a block device: an overlay is a file", config->path);
+	if (config->queues > 1)
+		return error_set(
+			err, ERROR_BAD_REQUEST, "an overlay has one queue, not %u", config->queues);
+	if (image->block_size > 4096) {
+		error_set(err, ERROR_BAD_REQUEST, "direct I/O on '%s' is in blocks of %u bytes",
+			config->path, image->block_size);
+		return error_hint(err, "use cache=writeback");
+	}
+	return blk_overlay_open(&image->overlay, image->fd, config->path, config->base, err);
+}
+
 static int open_all(struct blk_image *image, const struct blk_config *config, struct error *err)
 {
 	uint64_t deadline_ns = now_ns() + (config->impatient ? 0 : PATIENCE_NS);
 	struct stat st;
-	int ret = open_file(image, config, deadline_ns, &st, err);
+	int ret = 0;
 
+	if (config->base && !config->readonly && stat(config->path, &st) < 0 && errno == ENOENT)
+		ret = blk_overlay_create(config->path, config->base, err);
+	if (ret == 0)
+		ret = open_file(image, config, deadline_ns, &st, err);
 	if (ret == 0)
 		ret = lock_file(image, config, deadline_ns, err);
 	if (ret < 0)
 		return ret;
 	find_block_sizes(image, &st);
 	ret = choose_cache(image, config, err);
+	if (ret == 0 && config->base)
+		ret = open_overlay(image, config, err);
 	if (ret < 0)
 		return ret;
 	return blk_image_measure(image, &image->size, err);
@@ -344,6 +382,7 @@ int blk_image_open(struct blk_image *image, const struct blk_config *config, str
 
 void blk_image_close(struct blk_image *image)
 {
+	blk_overlay_close(steal_ptr(&image->overlay));
 	cleanup_close(&image->fd);
 	image->fd = -1;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "virtio/blk.h"
+#include "virtio/blk_overlay.h"
 #include "vmm/base/error.h"
 
 #include <liburing.h>
@@ -31,6 +32,7 @@ struct blk_image {
 	uint32_t memory_align;	/* of buffers' addresses, with cache=none; else 1 */
 	uint32_t physical_size; /* the block that is best written whole: a hint for the guest */
 	uint64_t size;
+	struct blk_overlay *overlay; /* NULL: the file is the disk */
 	_Atomic bool cannot
 		[BLK_CLEAR_NONE]; /* ways that turned out not to work here; any queue thread */
 };

@@ -88,14 +88,26 @@ static bool have_bounce(struct blk_request *req)
 	return req->bounce;
 }
 
-static void prep_rw(struct blk_request *req, struct io_uring_sqe *sqe)
+/* How many of them lie in `len` bytes; one that is longer counts. */
+static unsigned whole_segments(const struct iovec *segments, unsigned count, uint64_t len)
 {
-	int file = req->queue->blk->image.fd;
+	unsigned n = 0;
+
+	while (n < count && segments[n].iov_len <= len)
+		len -= segments[n++].iov_len;
+	return n ?: 1;
+}
+
+/* `len` bytes of the request, or fewer, are in one piece at `offset` of `file`. */
+static void prep_rw(
+	struct blk_request *req, struct io_uring_sqe *sqe, int file, uint64_t offset, uint64_t len)
+{
 	const struct iovec *first = &req->segments[req->at];
-	struct iovec bounce = {
-		.iov_base = req->bounce, .iov_len = min_u64(req->left, BLK_BOUNCE_SIZE)};
+	struct iovec bounce = {.iov_base = req->bounce, .iov_len = min_u64(len, BLK_BOUNCE_SIZE)};
 	unsigned n = (unsigned)req->count - req->at;
 
+	if (len < req->left)
+		n = whole_segments(first, n, len);
 	if (req->bounce) {
 		first = &bounce;
 		n = 1;
@@ -103,43 +115,95 @@ static void prep_rw(struct blk_request *req, struct io_uring_sqe *sqe)
 			copy_bounce(req, bounce.iov_len, false);
 	}
 	if (n == 1) {
-		unsigned len = (unsigned)min_u64(first->iov_len, INT32_MAX & ~4095);
+		unsigned here = (unsigned)min_u64(min_u64(first->iov_len, len), INT32_MAX & ~4095);
 
 		if (req->kind == BLK_READ)
-			io_uring_prep_read(sqe, file, first->iov_base, len, req->offset);
+			io_uring_prep_read(sqe, file, first->iov_base, here, offset);
 		else
-			io_uring_prep_write(sqe, file, first->iov_base, len, req->offset);
+			io_uring_prep_write(sqe, file, first->iov_base, here, offset);
 	} else if (req->kind == BLK_READ) {
-		io_uring_prep_readv(sqe, file, first, n, req->offset);
+		io_uring_prep_readv(sqe, file, first, n, offset);
 	} else {
-		io_uring_prep_writev(sqe, file, first, n, req->offset);
+		io_uring_prep_writev(sqe, file, first, n, offset);
 	}
 	/* Asked again at each submission, so that a change of mode covers what is submitted after it. */
 	if (req->kind == BLK_WRITE && !atomic_load(&req->queue->blk->writeback))
 		sqe->rw_flags = RWF_DSYNC;
 }
 
+/* Where the next step goes. False: it does not go on the ring now, or not at all. */
+static bool find_place(struct blk_request *req, int *file, uint64_t *offset, uint64_t *len)
+{
+	struct blk_overlay *overlay = req->queue->blk->image.overlay;
+	bool flushes = req->kind == BLK_FLUSH || req->syncing;
+	int ret = 1;
+
+	*file = req->queue->blk->image.fd;
+	*offset = req->offset;
+	*len = req->left;
+	if (!overlay)
+		return true;
+	if (flushes) {
+		req->overlay_mark = blk_overlay_mark(overlay);
+		return true;
+	}
+	if (req->kind != BLK_READ)
+		ret = blk_overlay_io_prepare(req);
+	if (ret < 0)
+		fail(req, "bringing a cluster over from the base", -ret);
+	if (ret <= 0)
+		return false;
+	*len = blk_overlay_io_place(req, file, offset);
+	while (*file < 0) {
+		advance(req, *len);
+		if (!req->left) {
+			blk_request_finish(req, VIRTIO_BLK_S_OK);
+			return false;
+		}
+		*len = blk_overlay_io_place(req, file, offset);
+	}
+	return true;
+}
+
 void blk_io_submit(struct blk_request *req)
 {
 	struct blk_queue *bq = req->queue;
-	int file = bq->blk->image.fd;
 	struct io_uring_sqe *sqe;
+	uint64_t offset, len;
+	int file;
 
 	if (bq->dq->pausing) {
 		blk_fifo_add(&bq->parked, req);
 		return;
 	}
-	if (req->bounced && !have_bounce(req))
+	if (!find_place(req, &file, &offset, &len) || (req->bounced && !have_bounce(req)))
 		return;
 	sqe = loop_sqe(bq->dq->loop);
 	if (req->kind == BLK_FLUSH || req->syncing)
 		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
 	else if (req->kind == BLK_READ || req->kind == BLK_WRITE)
-		prep_rw(req, sqe);
+		prep_rw(req, sqe, file, offset, len);
 	else
-		blk_image_prep_clear(sqe, file, req->clear, req->offset, req->left);
+		blk_image_prep_clear(sqe, file, req->clear, offset, req->left);
 	loop_bind(sqe, &req->op);
 	bq->in_flight++;
+}
+
+/* The data is where it belongs; that it belongs there must be as stable as it. */
+static void overlay_written(struct blk_request *req)
+{
+	struct blk *blk = req->queue->blk;
+	int ret = blk_overlay_io_written(req);
+
+	if (ret < 0) {
+		fail(req, "a write", -ret);
+		return;
+	}
+	req->syncing = !atomic_load(&blk->writeback) && blk_overlay_is_ahead(blk->image.overlay);
+	if (req->syncing)
+		blk_io_submit(req);
+	else
+		blk_request_finish(req, VIRTIO_BLK_S_OK);
 }
 
 static void rw_done(struct blk_request *req, int32_t res)
@@ -161,6 +225,8 @@ static void rw_done(struct blk_request *req, int32_t res)
 	advance(req, (uint64_t)res);
 	if (req->left)
 		blk_io_submit(req);
+	else if (req->kind == BLK_WRITE && req->queue->blk->image.overlay)
+		overlay_written(req);
 	else
 		blk_request_finish(req, VIRTIO_BLK_S_OK);
 }
@@ -170,7 +236,12 @@ static void rw_done(struct blk_request *req, int32_t res)
 static void flush_done(struct blk_request *req, int32_t res)
 {
 	struct blk *blk = req->queue->blk;
+	struct blk_overlay *overlay = blk->image.overlay;
 
+	if (overlay && res < 0)
+		blk_overlay_give_up(overlay);
+	else if (overlay)
+		res = blk_overlay_persist(overlay, req->overlay_mark);
 	if (res < 0 && !atomic_exchange(&blk->flush_lost, true))
 		log_error(
 			"disk '%s': flushing to stable storage failed: %s; no flush will be confirmed until the disk "
@@ -248,6 +319,13 @@ static void clear_done(struct blk_request *req, int32_t res)
 			return;
 		}
 	}
+	if (image->overlay) {
+		res = blk_overlay_io_written(req);
+		if (res < 0) {
+			fail(req, "writing zeros", -res);
+			return;
+		}
+	}
 	req->at++;
 	if (blk_io_clear_range(req))
 		clear_step(req);
@@ -265,10 +343,10 @@ static void step_done(struct blk_request *req, int32_t res)
 	}
 	if (res >= 0)
 		req->retries = 0;
-	if (req->kind == BLK_READ || req->kind == BLK_WRITE)
-		rw_done(req, res);
-	else if (req->kind == BLK_FLUSH || req->syncing)
+	if (req->kind == BLK_FLUSH || req->syncing)
 		flush_done(req, res);
+	else if (req->kind == BLK_READ || req->kind == BLK_WRITE)
+		rw_done(req, res);
 	else
 		clear_done(req, res);
 }

@@ -45,6 +45,7 @@ void blk_request_release(struct blk_request *req)
 	if (req->bounce)
 		blk_pool_give(&bq->bounces, req->bounce);
 	blk_queue_hold(bq, -1);
+	blk_overlay_io_unclaim(req);
 	waiting = req->bounce && device_queue_usable(bq->dq) ? blk_fifo_take(&bq->starved) : NULL;
 	blk_pool_give(&bq->requests, req);
 	if (waiting)
@@ -187,12 +188,6 @@ static void *blk_pool_init(struct blk_pool *pool, void *base, size_t object_size
 	return pool->base + object_size * count;
 }
 
-static void blk_fifo_init(struct blk_fifo *fifo)
-{
-	fifo->first = NULL;
-	fifo->end = &fifo->first;
-}
-
 static size_t pool_bytes(size_t size, unsigned n)
 {
 	return align_up(size * n, KIB(4));
@@ -216,6 +211,7 @@ void blk_queue_init(struct blk_queue *bq, struct blk *blk, unsigned index, void 
 	blk_pool_init(&bq->requests, pool, sizeof(struct blk_request), BLK_QUEUE_SIZE);
 	blk_fifo_init(&bq->parked);
 	blk_fifo_init(&bq->starved);
+	blk_fifo_init(&bq->blocked);
 	bq->granted.fire = granted_fired;
 	bq->round_end.run = round_end;
 	bq->limits_job.run = limits_changed;
@@ -263,7 +259,7 @@ void blk_queue_pause(struct device_queue *dq)
 	struct blk_request *req;
 
 	loop_timer_clear(dq->loop, &bq->granted);
-	while ((req = blk_fifo_take(&bq->starved)))
+	while ((req = blk_fifo_take(&bq->starved)) || (req = blk_fifo_take(&bq->blocked)))
 		blk_fifo_add(&bq->parked, req);
 	bq->pause_asked = true;
 	if (!bq->in_flight)
@@ -299,6 +295,7 @@ void blk_queue_stop(struct device_queue *dq)
 	loop_timer_clear(dq->loop, &bq->granted);
 	drop_all(&bq->parked);
 	drop_all(&bq->starved);
+	drop_all(&bq->blocked);
 	/* Completions may have come since `stopping` was set, but only from here on may we say so. */
 	bq->stop_asked = true;
 	bq->pause_asked = false;

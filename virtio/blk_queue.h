@@ -46,6 +46,9 @@ struct blk_queue {
 	unsigned in_flight; /* requests with an entry on the ring */
 	struct blk_fifo
 		parked; /* waiting for the limits, or for the end of a pause, in the order of arrival */
+	struct blk_fifo blocked; /* of an overlay: another write has claimed a cluster of theirs */
+	struct blk_request
+		*claims; /* of an overlay: writes of whole clusters that it does not own yet */
 	struct blk_fifo starved;   /* waiting for a bounce buffer */
 	struct loop_timer granted; /* when the first parked request may go */
 	struct loop_job round_end; /* one interrupt for the completions of a round */
@@ -95,16 +98,20 @@ struct blk_request {
 	uint64_t offset, left;	  /* in the file; of the data, or of the range being cleared */
 	uint64_t owed_bytes;	  /* not yet granted by the limits */
 	uint64_t bytes;
-	uint64_t taken_ns; /* when the round that took it began */
-	uint32_t written;  /* for the used ring */
+	uint64_t taken_ns;		  /* when the round that took it began */
+	uint32_t written;		  /* for the used ring */
+	uint64_t range_offset, range_len; /* of an overlay: what it writes, all steps together */
+	uint64_t overlay_mark;
+	struct blk_request *next_claim;
 	uint16_t head;
 	uint16_t at, count; /* segments, or ranges */
 	uint8_t kind;
 	uint8_t clear; /* enum blk_clear: how the present range is cleared */
 	uint8_t retries;
 	bool owed_op;
-	bool bounced; /* needs a bounce buffer */
-	bool syncing; /* the fdatasync behind a clearing */
+	bool bounced;	       /* needs a bounce buffer */
+	bool prepared, claims; /* of an overlay: it may be written, and others wait for that */
+	bool syncing;	       /* the fdatasync behind a clearing */
 	union {
 		struct iovec inline_segments[BLK_INLINE];
 		struct virtio_blk_discard_write_zeroes ranges[BLK_RANGES_MAX];
@@ -177,6 +184,17 @@ int blk_state_check(struct virtio_device *dev, const struct virtio_device_state 
 	const void *own, struct error *err);
 void blk_state_load(struct virtio_device *dev, const void *own);
 
+/* ---- disks that are overlays (blk_overlay_io.c) ---- */
+
+/* Before a range is written: 1 when it may be, 0 when it waits for another write and will be submitted again, or a negative errno. */
+int blk_overlay_io_prepare(struct blk_request *req);
+/* It is written: its clusters are the overlay's own, or a negative errno. */
+int blk_overlay_io_written(struct blk_request *req);
+/* Others may go on. The request claims nothing: nothing happens. */
+void blk_overlay_io_unclaim(struct blk_request *req);
+/* Where the next bytes are, and how many in one piece; *file -1: they were read just now, as zeros. */
+uint64_t blk_overlay_io_place(struct blk_request *req, int *file, uint64_t *offset);
+
 /* ---- pools and fifos ---- */
 
 static inline void *blk_pool_take(struct blk_pool *pool)
@@ -194,6 +212,12 @@ static inline void blk_pool_give(struct blk_pool *pool, void *object)
 {
 	memcpy(object, &pool->free, sizeof(void *));
 	pool->free = object;
+}
+
+static inline void blk_fifo_init(struct blk_fifo *fifo)
+{
+	fifo->first = NULL;
+	fifo->end = &fifo->first;
 }
 
 static inline void blk_fifo_add(struct blk_fifo *fifo, struct blk_request *req)

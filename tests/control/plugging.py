@@ -49,6 +49,25 @@ def _(env):
         type_and_read(vm, b"it starts with them\n")
 
 
+@test("disks on one base come and go, each with a file of its own that is made when it is missing; another base is refused")
+def _(env):
+    with VM(env, paused=True) as vm, vm.client() as client:
+        base, other = image(vm, "base"), image(vm, "other", 2 << 20)
+        for name in ("a", "b"):
+            check(client.call("disk.attach", path=f"{vm.dir}/{name}.overlay", base=base, id=name)["id"] == name, name)
+        disks = {d["id"]: d for d in client.call("disk.list")["disks"]}
+        check(all(disks[n]["base"] == base and disks[n]["size"] == 1 << 20 for n in "ab"), f"{disks}")
+        check(os.stat(f"{vm.dir}/a.overlay").st_blocks <= 64, "an overlay is larger than its header")
+        check(client.call("disk.resize", id="a", size="3M")["size"] == 3 << 20, "it does not grow")
+        client.call("disk.detach", id="b")
+        refused("bad_request", "not the base", client.call, "disk.attach", path=f"{vm.dir}/b.overlay", base=other)
+        refused("bad_request", "no overlay", client.call, "disk.attach", path=other, base=base)
+        refused("bad_request", "one queue", client.call, "disk.attach", path=f"{vm.dir}/b.overlay", base=base, queues=2)
+        refused("no_resource", "in use", client.call, "disk.attach", path=base)
+        client.call("vm.start")
+        type_and_read(vm, b"it starts with them\n")
+
+
 @test("a disk that cannot be attached is refused in words, and leaves nothing")
 def _(env):
     with VM(env, paused=True) as vm, vm.client() as client:

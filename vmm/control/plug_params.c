@@ -18,6 +18,7 @@ _Static_assert(
 const struct schema attach_disk_schema[] = {
 #include "vmm/machine/disk_members.inc"
 	TIMEOUT(attach_disk_params),
+	DISK_MEMBER_BASE,
 	{.name = NULL},
 };
 

@@ -153,6 +153,11 @@ struct bulkhead_call_disk_attach {
 	const uint64_t *bps;
 	/* how long the guest may take; default: 30000 */
 	const uint64_t *timeout_ms;
+	/*
+	 * what the disk begins as: only read, and shared with others; the path has what differs, and is made
+	 * when it is missing
+	 */
+	const char *base;
 };
 BULKHEAD_API int bulkhead_call_disk_attach(struct bulkhead_vm *vm,
 	const struct bulkhead_call_disk_attach *params, bulkhead_answer *done, void *user,

@@ -196,6 +196,8 @@ static const struct typed_param bulkhead_call_disk_attach_params[] = {
 		sizeof(((struct bulkhead_call_disk_attach *)0)->bps)},
 	{"timeout_ms", TYPED_NUMBER, false, offsetof(struct bulkhead_call_disk_attach, timeout_ms),
 		sizeof(((struct bulkhead_call_disk_attach *)0)->timeout_ms)},
+	{"base", TYPED_TEXT, false, offsetof(struct bulkhead_call_disk_attach, base),
+		sizeof(((struct bulkhead_call_disk_attach *)0)->base)},
 	{.name = NULL},
 };
 static const struct typed_method bulkhead_call_disk_attach_method = {

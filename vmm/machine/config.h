@@ -32,6 +32,7 @@ struct disk_options {
 	char id[64];
 	char *path;
 	char *serial; /* NULL: the id */
+	char *base;   /* the path is an overlay on it; NULL: it is not */
 	bool readonly, discard;
 	enum blk_cache cache;
 	unsigned queues;

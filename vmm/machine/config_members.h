@@ -27,3 +27,11 @@
 #define NET(field)	   STORE(struct net_options, field)
 
 extern const struct schema_choice machine_cache_modes[];
+
+/* A member of a disk that came later than those of disk_members.inc, and is last in each table: see vmm/lib/generate. */
+#define DISK_MEMBER_BASE                                                                                                                        \
+	{                                                                                                                                       \
+		.name = "base", .type = SCHEMA_PATH, DISK(base), .max = PATH_LENGTH_MAX,                                                        \
+		.placeholder = "FILE",                                                                                                          \
+		.help = "what the disk begins as: only read, and shared with others; the path has what differs, and is made when it is missing" \
+	}

@@ -85,6 +85,7 @@ static const struct schema memory_members[] = {
 
 const struct schema machine_disk_schema[] = {
 #include "vmm/machine/disk_members.inc"
+	DISK_MEMBER_BASE,
 	{.name = NULL},
 };
 

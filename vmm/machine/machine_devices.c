@@ -65,6 +65,7 @@ int machine_devices_make_disk(struct machine_devices *devices, struct disk_optio
 		.id = disk->id,
 		.path = disk->path,
 		.serial = disk->serial,
+		.base = disk->base,
 		.cache = disk->cache,
 		.queues = disk->queues,
 		.readonly = disk->readonly,

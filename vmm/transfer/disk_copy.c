@@ -89,6 +89,8 @@ static int try_reflink(const struct disk_copy *copy, struct error *err)
 
 	if (source.block_device)
 		return refuse_reflink(copy, "it is a block device", err);
+	if (source.overlay)
+		return refuse_reflink(copy, "it is an overlay on a base of its own", err);
 	if (ioctl(copy->fd, FICLONERANGE, &range) < 0) {
 		switch (errno) {
 		case EXDEV:
@@ -165,6 +167,7 @@ int disk_copy_start(
 		return ret;
 	}
 	copy->pump.from = blk_source(config->dev).fd;
+	copy->pump.overlay = blk_source(config->dev).overlay;
 	copy->pump.to = copy->fd;
 	*out = copy;
 	return 0;

@@ -9,6 +9,7 @@
  */
 #include "vmm/transfer/disk_file.h"
 
+#include "virtio/blk_overlay.h"
 #include "vmm/base/util.h"
 
 #include <errno.h>
@@ -116,6 +117,19 @@ static int write_piece(struct disk_pump *pump, uint64_t offset, uint64_t len, st
 	return ret;
 }
 
+static int read_piece(
+	const struct disk_pump *pump, uint64_t len, uint64_t offset, struct error *err)
+{
+	int ret;
+
+	if (!pump->overlay)
+		return file_read(pump->from, pump->buffer, len, offset, pump->from_name, err);
+	ret = blk_overlay_read(pump->overlay, pump->buffer, len, offset);
+	return ret < 0 ? error_errno(err, -ret, "cannot read '%s' at byte %" PRIu64,
+				 pump->from_name, offset)
+		       : 0;
+}
+
 static int copy_data(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
 {
 	int ret = 0;
@@ -125,8 +139,7 @@ static int copy_data(struct disk_pump *pump, uint64_t offset, uint64_t len, stru
 
 		ret = check_cancelled(pump->work, err);
 		if (ret == 0)
-			ret = file_read(
-				pump->from, pump->buffer, here, offset, pump->from_name, err);
+			ret = read_piece(pump, here, offset, err);
 		if (ret == 0)
 			ret = write_piece(pump, offset, here, err);
 		count_done(pump->work, here);
@@ -166,7 +179,10 @@ int disk_pump_range(struct disk_pump *pump, uint64_t offset, uint64_t len, struc
 	int ret = 0;
 
 	while (offset < end && ret == 0) {
-		find_data(pump->from, offset, end, &from, &to);
+		from = offset; /* an overlay's holes are found by reading */
+		to = end;
+		if (!pump->overlay)
+			find_data(pump->from, offset, end, &from, &to);
 		if (from > offset) {
 			ret = disk_pump_clear(pump, offset, from - offset, err);
 			count_done(pump->work, from - offset);

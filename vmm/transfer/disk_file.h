@@ -21,6 +21,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct blk_overlay;
+
 /* How far it is. Written by the thread that works, read by any; `cancelled` the other way round. */
 struct disk_work {
 	_Atomic uint64_t done, total; /* bytes of the disk */
@@ -30,7 +32,8 @@ struct disk_work {
 /* Copies from one file to another at the same offsets. */
 struct disk_pump {
 	int from, to;
-	const char *from_name, *to_name; /* in messages */
+	const char *from_name, *to_name;   /* in messages */
+	const struct blk_overlay *overlay; /* what is read in place of `from`; NULL: nothing */
 	bool fresh;		/* what was not written in `to` is a hole: zeros need not be made */
 	struct disk_work *work; /* or NULL */
 	uint8_t *buffer;
