@@ -281,6 +281,28 @@ void *driver_host(struct driver *d, uint64_t gpa, uint64_t len)
 	return view;
 }
 
+/* What the device writes meanwhile may come or not: no concern of the thread sanitizer's. */
+__attribute__((no_sanitize("thread"))) uint64_t *driver_copy_ram(const struct driver *d)
+{
+	const volatile uint64_t *ram = (const void *)d->memory.regions[0].host;
+	uint64_t *copy = malloc(d->memory.size);
+
+	for (uint64_t i = 0; copy && i < d->memory.size / 8; i++)
+		copy[i] = ram[i];
+	return copy;
+}
+
+__attribute__((no_sanitize("thread"))) bool driver_page_differs(
+	const struct driver *d, const uint64_t *copy, uint64_t page)
+{
+	const volatile uint64_t *ram = (const void *)d->memory.regions[0].host;
+
+	for (uint64_t i = page * 512; i < (page + 1) * 512; i++)
+		if (copy[i] != ram[i])
+			return true;
+	return false;
+}
+
 void driver_config_read(struct driver *d, uint32_t offset, void *data, uint32_t len)
 {
 	pthread_mutex_lock(&d->device->lock);

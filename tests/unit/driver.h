@@ -96,6 +96,10 @@ void driver_destroy(struct driver *d);
 uint64_t driver_alloc(struct driver *d, uint64_t len, uint64_t align);
 void *driver_host(struct driver *d, uint64_t gpa, uint64_t len);
 
+/* A copy of all RAM while the device may be writing, and which of its pages are no longer as they were. The caller frees it. */
+uint64_t *driver_copy_ram(const struct driver *d);
+bool driver_page_differs(const struct driver *d, const uint64_t *copy, uint64_t page);
+
 void driver_config_read(struct driver *d, uint32_t offset, void *data, uint32_t len);
 void driver_config_write(struct driver *d, uint32_t offset, const void *data, uint32_t len);
 

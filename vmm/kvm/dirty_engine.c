@@ -296,23 +296,41 @@ void dirty_engine_rollback(struct dirty_engine *engine, struct dirty_user *user)
 
 /* ---- arming ---- */
 
-static int arm(struct dirty_engine *engine, struct error *err)
+/* The window from this page on, of what has not been armed; the last user may have left meanwhile. */
+static int arm_window(struct dirty_engine *engine, uint64_t at, struct error *err)
 {
 	uint64_t pages = engine->seen.count;
-	int ret = look(engine, err);
 
-	for (uint64_t at = 0; ret == 0 && at < pages; at += WINDOW)
-		ret = take(engine, NULL, &engine->seen, at, min_u64(WINDOW, pages - at), err);
-	return ret;
+	return at < pages ? take(engine, NULL, &engine->seen, at, min_u64(WINDOW, pages - at), err)
+			  : 0;
 }
 
 int dirty_engine_arm(struct dirty_engine *engine, struct error *err)
 {
+	uint64_t pages = guest_memory_pages(engine->memory);
 	int ret;
 
 	pthread_mutex_lock(&engine->lock);
-	ret = arm(engine, err);
+	ret = engine->users ? look(engine, err) : 0;
+	for (uint64_t at = 0; ret == 0 && at < pages; at += WINDOW) {
+		/* Others have their turn between two windows. */
+		pthread_mutex_unlock(&engine->lock);
+		pthread_mutex_lock(&engine->lock);
+		ret = arm_window(engine, at, err);
+	}
 	pthread_mutex_unlock(&engine->lock);
+	return ret;
+}
+
+/* Before a new guest's first instruction; nobody else knows of the VM yet. */
+static int arm_new_vm(struct dirty_engine *engine, struct error *err)
+{
+	int ret = start_log(engine, err);
+
+	if (ret == 0)
+		ret = look(engine, err);
+	for (uint64_t at = 0; ret == 0 && at < engine->seen.count; at += WINDOW)
+		ret = arm_window(engine, at, err);
 	return ret;
 }
 
@@ -323,7 +341,7 @@ void dirty_engine_attach(struct dirty_engine *engine, struct vm *vm)
 	pthread_mutex_lock(&engine->lock);
 	engine->vm = vm;
 	/* What a new guest finds and what it makes of it: all memory is dirty, which arming says to each user. */
-	if (engine->users && (start_log(engine, &err) < 0 || arm(engine, &err) < 0)) {
+	if (engine->users && arm_new_vm(engine, &err) < 0) {
 		engine->broken = true;
 		log_warn("dirty pages are not tracked any more: %s", err.text);
 	}

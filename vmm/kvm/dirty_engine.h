@@ -76,7 +76,7 @@ int dirty_engine_collect(struct dirty_engine *engine, struct dirty_user *user,
 void dirty_engine_commit(struct dirty_engine *engine, struct dirty_user *user);
 void dirty_engine_rollback(struct dirty_engine *engine, struct dirty_user *user);
 
-/* Arm every page that is present. They are dirty to every user as before. */
+/* Arm every page that is present. They are dirty to every user as before. It takes a few ms a GiB: best on a thread of its own. */
 int dirty_engine_arm(struct dirty_engine *engine, struct error *err);
 
 /*
