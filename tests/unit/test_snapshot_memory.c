@@ -294,7 +294,7 @@ START_TEST(a_full_disk_is_told_with_its_mend)
 	close(dir);
 	dir = config.dir = open(folder, O_RDONLY | O_DIRECTORY);
 	for (size_t i = 0; i < PAGES * GUEST_PAGE_SIZE / sizeof(int); i++)
-		((int *)(void *)memory)[i] = rand_r(&seed) * 2;
+		((int *)(void *)memory)[i] = rand_r(&seed) | 1;
 	for (unsigned n = 0; n < 2; n++) {
 		struct memory_file *file;
 
