@@ -306,7 +306,7 @@ START_TEST(a_full_disk_is_told_with_its_mend)
 		ck_assert_ptr_nonnull(strstr(err.hint, "room"));
 		memory_file_close(file);
 	}
-	umount(folder);
+	umount2(folder, MNT_DETACH); /* its descriptor is still open */
 }
 END_TEST
 

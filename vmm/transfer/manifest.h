@@ -52,8 +52,7 @@ struct snapshot_part {
 	char name[SCHEMA_ID_SIZE];
 	enum snapshot_check check;
 	uint64_t size;
-	struct checksum
-		sum; /* WHOLE: of the file; of memory.zst: of its index; else nothing */
+	struct checksum sum; /* WHOLE: of the file; of memory.zst: of its index; else nothing */
 };
 
 struct snapshot_manifest {
