@@ -27,6 +27,7 @@ const struct payload_test payload_tests[] = {
 	{"serial_registers", test_serial_registers},
 	{"serial_output", test_serial_output},
 	{"serial_echo", test_serial_echo},
+	{"remember", test_remember},
 	{"vsock_connect", test_vsock_connect},
 	{"vsock_listen", test_vsock_listen},
 	{"net_echo", test_net_echo},

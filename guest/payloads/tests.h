@@ -40,6 +40,9 @@ void test_serial_registers(void);
 void test_serial_output(void);
 void test_serial_echo(void);
 
+/* test_remember.c */
+void test_remember(void);
+
 /* test_vsock.c */
 void test_vsock_connect(void);
 void test_vsock_listen(void);

@@ -143,6 +143,7 @@ const struct policy_rule policy_rules[] = {
 	{"readlink", POLICY_MAIN, ANY, "the way from a snapshot to its parent"},
 	{"readlinkat", POLICY_MAIN, ANY, "the same where there is no readlink"},
 	{"faccessat2", POLICY_MAIN, ANY, "the same: realpath() asks whether the end is a folder"},
+	{"getcwd", POLICY_MAIN, ANY, "the same, where it is named from the working directory"},
 	{"ioctl", POLICY_MAIN, IOCTL(FICLONE), "a disk that shares its image's blocks"},
 	{"ioctl", POLICY_MAIN, IOCTL(FICLONERANGE), "whether it could"},
 

@@ -193,7 +193,7 @@ static void start(uint64_t costs[COSTS])
 		costs[ARM] = 0; /* it is one with starting */
 		return;
 	}
-	must(dirty_log_start(&vm, &memory, &err));
+	must(dirty_log_start(&vm, &memory, false, &err));
 	costs[START] = now_ns() - began;
 	began = now_ns();
 	must(dirty_log_look(&vm, &memory, &dirty, &err));

@@ -12,6 +12,7 @@ int run_tests(const char *name, TCase *first, ...)
 	va_list cases;
 	int failed;
 
+	setenv("CK_DEFAULT_TIMEOUT", "60", 0); /* it is to catch what hangs, not a busy host */
 	va_start(cases, first);
 	for (TCase *tc = first; tc; tc = va_arg(cases, TCase *))
 		suite_add_tcase(suite, tc);

@@ -17,6 +17,9 @@
 
 #include <stdint.h>
 
+/* "x86_64", as uname -m has it. */
+extern const char arch_name[];
+
 /* Where the platform's devices sit. Constants of the architecture, filled in by arch_address_map(). */
 struct arch_address_map {
 	uint64_t pci_window_base, pci_window_size; /* 32-bit BARs */

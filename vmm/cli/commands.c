@@ -89,6 +89,51 @@ static const struct schema chain_schema[] = {
 	{.name = NULL},
 };
 
+#define SNAPSHOT(field)                                                                            \
+	.offset = offsetof(struct snapshot_command_options, field),                                \
+	.size = sizeof(((struct snapshot_command_options *)NULL)->field)
+
+static const struct schema_choice disk_modes[] = {
+	{"none", 0}, {"reflink", 1}, {"copy", 2}, {NULL, 0}};
+static const struct schema_choice compressions[] = {{"none", 0}, {"zstd", 1}, {NULL, 0}};
+
+/* The words are those of snapshot.create: what is given here is handed on as it is. */
+static const struct schema snapshot_schema[] = {
+	{.name = "incremental",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(incremental),
+		.value = "off",
+		.help = "only what was written since the last snapshot of this VM, which becomes its parent"},
+	{.name = "disks",
+		.type = SCHEMA_CHOICE,
+		SNAPSHOT(disks),
+		.choices = disk_modes,
+		.value = "none",
+		.help = "what becomes of the disks: a reflink or a copy in the folder, or nothing"},
+	{.name = "compression",
+		.type = SCHEMA_CHOICE,
+		SNAPSHOT(compression),
+		.choices = compressions,
+		.value = "none",
+		.help = "of memory"},
+	{.name = "background",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(background),
+		.value = "on",
+		.help = "write memory while the guest runs, where the host can"},
+	{.name = "track",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(track),
+		.value = "on",
+		.help = "keep track of what is written from then on, for an incremental one"},
+	{.name = "resume",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(resume),
+		.value = "on",
+		.help = "let the guest go on; off: it is paused from the point in time on"},
+	{.name = NULL},
+};
+
 static const struct schema no_options[] = {{.name = NULL}};
 
 const struct command commands[COMMAND_COUNT] = {
@@ -102,6 +147,29 @@ const struct command commands[COMMAND_COUNT] = {
 				"options or configuration, 3 the guest crashed, 4 the VM moved to another "
 				"host.",
 			.options = machine_config_schema,
+		},
+	[COMMAND_RESTORE] =
+		{
+			.name = "restore",
+			.summary = "start a VM from a snapshot",
+			.arguments = "DIR [OPTIONS]",
+			.notes =
+				"What is not given is as it was saved; --disk, --net and --vsock name one of "
+				"the snapshot's devices by its id and give what is another about it (--disk "
+				"id=data,path=/new). Not kept are the control socket, the console, logs and "
+				"metrics. What cannot be restored is refused before anything runs. Exit status as "
+				"of run.",
+			.options = machine_restore_schema,
+		},
+	[COMMAND_SNAPSHOT] =
+		{
+			.name = "snapshot",
+			.summary = "take a snapshot of a VM, with a progress line on a terminal",
+			.arguments = "SOCKET DIR [OPTIONS]",
+			.notes =
+				"DIR appears when the snapshot is whole. An interruption (SIGINT) cancels it. "
+				"The VM goes on in any case. Exit status: 0 the snapshot is there, 1 it failed, 2 wrong usage.",
+			.options = snapshot_schema,
 		},
 	[COMMAND_CTL] =
 		{

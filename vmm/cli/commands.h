@@ -21,6 +21,8 @@ enum cli_exit {
 
 enum command_id {
 	COMMAND_RUN,
+	COMMAND_RESTORE,
+	COMMAND_SNAPSHOT,
 	COMMAND_CTL,
 	COMMAND_EVENTS,
 	COMMAND_INSPECT,
@@ -55,6 +57,12 @@ struct inspect_options {
 struct chain_options {
 	bool json, zstd, dry_run;
 	unsigned keep; /* 0: not given */
+};
+
+/* The options of `snapshot`, which are the parameters of snapshot.create. */
+struct snapshot_command_options {
+	bool incremental, background, track, resume;
+	int disks, compression;
 };
 
 /* The doctor's switches, by place in its table's target. */

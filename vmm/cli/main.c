@@ -10,6 +10,7 @@
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
 #include "vmm/cli/run.h"
+#include "vmm/cli/snapshot.h"
 #include "vmm/cli/snapshots.h"
 #include "vmm/cli/top.h"
 #include "vmm/state/state.h"
@@ -20,6 +21,8 @@
 
 static int (*const entries[COMMAND_COUNT])(int argc, char *const *argv) = {
 	[COMMAND_RUN] = run_main,
+	[COMMAND_RESTORE] = restore_main,
+	[COMMAND_SNAPSHOT] = snapshot_main,
 	[COMMAND_CTL] = ctl_main,
 	[COMMAND_EVENTS] = events_main,
 	[COMMAND_INSPECT] = inspect_main,

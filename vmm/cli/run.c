@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `bulkhead run`: configuration, instance, its end as an exit status.
+ * `bulkhead run` and `bulkhead restore`: configuration, instance, its end as an exit status.
  *
  * Signals are ordinary events on the machine's loop. SIGTERM presses the guest's power button, so
  * that a supervisor's stop is an orderly shutdown for the database inside; a second one, or SIGINT
@@ -18,6 +18,7 @@
 #include "vmm/control/instance.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/machine.h"
+#include "vmm/transfer/restore.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -112,8 +113,8 @@ static int take_passed_socket(struct machine_config *config, struct error *err)
 						passed ? "LISTEN_FDS" : "control-fd", err);
 }
 
-static int run_instance(struct machine_config *config, struct readiness *readiness,
-	enum machine_exit *how, struct error *err)
+static int run_instance(struct machine_config *config, struct restore *restore,
+	struct readiness *readiness, enum machine_exit *how, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 	struct signals signals = {0};
@@ -121,7 +122,7 @@ static int run_instance(struct machine_config *config, struct readiness *readine
 	int ret = signals_open(&fd, err);
 
 	if (!ret)
-		ret = instance_create(&instance, config, -1, err);
+		ret = instance_create(&instance, config, restore, -1, err);
 	if (ret)
 		return ret;
 	signals.machine = instance.machine;
@@ -148,14 +149,39 @@ static int exit_status(enum machine_exit how)
 	}
 }
 
-int run_main(int argc, char *const *argv)
+/* `config` is freed. `restore`: what the VM begins from; NULL: its kernel. */
+static int run_vm(struct machine_config *config, struct restore *restore)
 {
 	enum machine_exit how = MACHINE_EXIT_FAILED;
 	struct readiness readiness = {0};
+	struct error err;
+	int ret;
+
+	if (take_passed_socket(config, &err) || readiness_open(&readiness, &err)) {
+		cli_report(&err);
+		machine_config_free(config);
+		return CLI_USAGE;
+	}
+	set_title(config->name);
+	/* One heap: those of threads cost address space and memory each, and giving them back opens a file
+	 * in /proc, which the threads' filters forbid. Nothing on a data path allocates. */
+	mallopt(M_ARENA_MAX, 1);
+	raise_limits();
+	ret = log_open(config->name, config->log_level, config->log_file, &err);
+	if (!ret)
+		ret = run_instance(config, restore, &readiness, &how, &err);
+	if (ret)
+		cli_report(&err);
+	readiness_close(&readiness);
+	machine_config_free(config);
+	return ret ? CLI_FAILED : exit_status(how);
+}
+
+int run_main(int argc, char *const *argv)
+{
 	struct machine_config config;
 	struct error err;
 	bool help;
-	int ret;
 
 	if (machine_config_from_args(&config, argc, argv, &help, &err)) {
 		cli_report(&err);
@@ -165,22 +191,68 @@ int run_main(int argc, char *const *argv)
 		help_print_command(stdout, &commands[COMMAND_RUN]);
 		return CLI_OK;
 	}
-	if (take_passed_socket(&config, &err) || readiness_open(&readiness, &err)) {
+	return run_vm(&config, NULL);
+}
+
+/* ---- restore ---- */
+
+/* What the snapshot says, and what the flags say of it. Takes no flags: they are changed. */
+static int configure(
+	struct restore *restore, json_t *flags, struct machine_config *config, struct error *err)
+{
+	struct restore_options options;
+	int ret = machine_config_from_saved(config, restore_config(restore), flags, &options, err);
+
+	if (ret < 0)
+		return ret;
+	ret = restore_prepare(restore, &options, config, err);
+	if (ret < 0)
+		machine_config_free(config);
+	return ret;
+}
+
+static int restore_vm(const char *dir, json_t *flags)
+{
+	struct machine_config config;
+	struct restore *restore;
+	struct error err;
+	int ret;
+
+	if (restore_open(dir, &restore, &err)) {
 		cli_report(&err);
-		machine_config_free(&config);
+		return CLI_FAILED;
+	}
+	if (configure(restore, flags, &config, &err)) {
+		cli_report(&err);
+		restore_close(restore);
+		return err.kind == ERROR_BAD_REQUEST ? CLI_USAGE : CLI_FAILED;
+	}
+	ret = run_vm(&config, restore);
+	restore_close(restore);
+	return ret;
+}
+
+int restore_main(int argc, char *const *argv)
+{
+	json_t *flags = NULL;
+	struct error err;
+	bool help;
+	int ret;
+
+	if (!argc || argv[0][0] == '-') {
+		error_set(
+			&err, ERROR_BAD_REQUEST, "restore: the snapshot's folder is wanted first");
+		error_hint(&err, "see bulkhead restore --help");
+		cli_report(&err);
 		return CLI_USAGE;
 	}
-	set_title(config.name);
-	/* One heap: those of threads cost address space and memory each, and giving them back opens a file
-	 * in /proc, which the threads' filters forbid. Nothing on a data path allocates. */
-	mallopt(M_ARENA_MAX, 1);
-	raise_limits();
-	ret = log_open(config.name, config.log_level, config.log_file, &err);
-	if (!ret)
-		ret = run_instance(&config, &readiness, &how, &err);
-	if (ret)
+	if (schema_args(machine_restore_schema, argc - 1, argv + 1, &flags, &help, &err)) {
 		cli_report(&err);
-	readiness_close(&readiness);
-	machine_config_free(&config);
-	return ret ? CLI_FAILED : exit_status(how);
+		return CLI_USAGE;
+	}
+	if (help)
+		help_print_command(stdout, &commands[COMMAND_RESTORE]);
+	ret = help ? CLI_OK : restore_vm(argv[0], flags);
+	json_decref(flags);
+	return ret;
 }

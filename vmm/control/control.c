@@ -172,6 +172,11 @@ int control_create(
 	return 0;
 }
 
+void control_continue(struct control *control, const struct restore *restore)
+{
+	restore_series(restore, &control->series);
+}
+
 void control_admit(struct control *control, int fd)
 {
 	connection_open(control, fd);
@@ -225,6 +230,7 @@ void control_destroy(struct control *control)
 	waiters_release(control);
 	resizes_release(control);
 	plug_tasks_release(control);
+	snapshots_release(control);
 	jobs_release(control);
 	for (struct connection *c = control->connections; c; c = c->next)
 		connection_finish(c, deadline);

@@ -19,6 +19,7 @@
 
 #include "vmm/base/error.h"
 #include "vmm/machine/machine.h"
+#include "vmm/transfer/restore.h"
 
 #define CONTROL_CLIENTS_MAX 128
 
@@ -30,6 +31,9 @@ struct control;
  */
 int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err);
+
+/* The machine began from this snapshot: the next incremental one has it as its parent. Before machine_run(). */
+void control_continue(struct control *control, const struct restore *restore);
 
 /* A connected stream socket as a client, whoever its peer is; taken over. Main thread. */
 void control_admit(struct control *control, int fd);

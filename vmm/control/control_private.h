@@ -10,6 +10,7 @@
 #include "vmm/machine/machine_devices.h"
 #include "vmm/machine/plug.h"
 #include "vmm/rpc/rpc.h"
+#include "vmm/transfer/snapshot.h"
 
 #include <sys/resource.h>
 
@@ -97,6 +98,8 @@ struct control {
 	struct job *jobs; /* the newest first */
 	uint64_t last_job;
 	struct plug_task *plug_tasks;
+	struct snapshot_series series;
+	struct snapshot_task *snapshot; /* the one that is being taken */
 	/* For what is being read: of a client, and of a guest's agent, which may be within the other. */
 	char bytes[CONTROL_READ_SIZE], guest_bytes[CONTROL_READ_SIZE];
 };
@@ -195,6 +198,11 @@ void job_fail(struct job *job, const struct error *err);
 void jobs_release(struct control *control);
 void serve_job_list(struct rpc_call *call);
 void serve_job_cancel(struct rpc_call *call);
+
+/* ---- snapshot.c ---- */
+
+void snapshots_release(struct control *control);
+void serve_snapshot_create(struct rpc_call *call);
 
 /* ---- plug.c ---- */
 
@@ -328,6 +336,13 @@ struct cpu_resize_params {
 struct memory_resize_params {
 	uint64_t size;
 	unsigned timeout_ms;
+};
+
+struct snapshot_params {
+	char *path;
+	bool incremental, background, track, resume, wait;
+	enum snapshot_compression compression;
+	enum snapshot_disk_mode disks;
 };
 
 struct limit_params {

@@ -30,14 +30,16 @@ static void let_go(struct instance *instance)
 	*instance = (struct instance){0};
 }
 
-int instance_create(
-	struct instance *instance, struct machine_config *config, int client, struct error *err)
+int instance_create(struct instance *instance, struct machine_config *config,
+	struct restore *restore, int client, struct error *err)
 {
 	_cleanup_close_ int fd = client;
 	int ret;
 
 	*instance = (struct instance){0};
 	ret = machine_create(config, &instance->machine, err);
+	if (!ret && restore)
+		ret = restore_into(restore, instance->machine, err);
 	if (!ret && config->metrics_file)
 		ret = metrics_file_start(
 			&instance->metrics, instance->machine, config->metrics_file, err);
@@ -45,6 +47,8 @@ int instance_create(
 		ret = gdb_create(instance->machine, config->gdb_path, &instance->gdb, err);
 	if (!ret)
 		ret = open_control(instance, config, steal_fd(&fd), err);
+	if (!ret && restore && instance->control)
+		control_continue(instance->control, restore);
 	if (ret)
 		let_go(instance);
 	return ret;

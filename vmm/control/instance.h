@@ -15,6 +15,7 @@
 #include "vmm/control/control.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/metrics.h"
+#include "vmm/transfer/restore.h"
 
 struct instance {
 	struct machine *machine;
@@ -25,10 +26,11 @@ struct instance {
 
 /*
  * Make everything. `config` outlives it. `client`: the descriptor of a connected stream socket whose other end is a client
- * of the control API from the start, taken over in any case; -1: none. Nothing stays behind on failure.
+ * of the control API from the start, taken over in any case; -1: none. `restore`: what the VM begins from,
+ * which outlives it too; NULL: its kernel. Nothing stays behind on failure.
  */
-int instance_create(
-	struct instance *instance, struct machine_config *config, int client, struct error *err);
+int instance_create(struct instance *instance, struct machine_config *config,
+	struct restore *restore, int client, struct error *err);
 
 /* To the VM's end, as machine_run(). */
 int instance_run(struct instance *instance, enum machine_exit *how, struct error *err);

@@ -98,6 +98,63 @@ static const struct schema memory_resize_params[] = {
 	{.name = NULL},
 };
 
+#define SNAPSHOT(field)                                                                            \
+	.offset = offsetof(struct snapshot_params, field),                                         \
+	.size = sizeof(((struct snapshot_params *)NULL)->field)
+
+static const struct schema_choice snapshot_disks[] = {{"none", SNAPSHOT_DISK_NONE},
+	{"reflink", SNAPSHOT_DISK_REFLINK}, {"copy", SNAPSHOT_DISK_COPY}, {NULL, 0}};
+
+static const struct schema_choice snapshot_compressions[] = {
+	{"none", SNAPSHOT_PLAIN}, {"zstd", SNAPSHOT_ZSTD}, {NULL, 0}};
+
+static const struct schema snapshot_params[] = {
+	{.name = "path",
+		.type = SCHEMA_PATH,
+		SNAPSHOT(path),
+		.required = true,
+		.max = 4095,
+		.help = "the folder to make; it appears when the snapshot is whole"},
+	{.name = "incremental",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(incremental),
+		.value = "off",
+		.help = "only what was written since the last snapshot of this VM, which becomes its parent"},
+	{.name = "disks",
+		.type = SCHEMA_CHOICE,
+		SNAPSHOT(disks),
+		.choices = snapshot_disks,
+		.value = "none",
+		.help = "what becomes of the disks at that point in time: a reflink or a copy in the folder, or nothing (they are the caller's to keep)"},
+	{.name = "background",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(background),
+		.value = "on",
+		.help = "memory is written while the guest runs, where the host can: the pause does not grow with it"},
+	{.name = "compression",
+		.type = SCHEMA_CHOICE,
+		SNAPSHOT(compression),
+		.choices = snapshot_compressions,
+		.value = "none",
+		.help = "of memory; what is compressed is restored more slowly"},
+	{.name = "track",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(track),
+		.value = "on",
+		.help = "keep track of what is written from then on, so that the next one can be incremental"},
+	{.name = "resume",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(resume),
+		.value = "on",
+		.help = "let the guest go on; else the VM is paused from the point in time on"},
+	{.name = "wait",
+		.type = SCHEMA_BOOL,
+		SNAPSHOT(wait),
+		.value = "off",
+		.help = "answer at the end, with the job's result, and not at once with its number"},
+	{.name = NULL},
+};
+
 #define LIMIT(name_, field, type_, help_)                                                          \
 	{                                                                                          \
 		.name = name_, .type = type_, .offset = offsetof(struct limit_params, field),      \
@@ -360,6 +417,14 @@ const struct rpc_method control_methods[] = {
 		.summary =
 			"Attaches and detaches several devices as one: all of them, or none. Where one fails, those before it are undone.",
 		.result = "{results: […]}: each call's own, in their order"},
+	{.name = "snapshot.create",
+		.serve = serve_snapshot_create,
+		.params = snapshot_params,
+		.params_size = sizeof(struct snapshot_params),
+		.summary =
+			"Takes a snapshot: memory, state and disks of one point in time. Answered at once with its job; job.progress, job.done and job.failed tell the rest. The folder is there whole or not at all, and the VM goes on in any case.",
+		.result =
+			"{job}; the job's result, or the answer with wait: {id, path, parent?, background, bytes, elapsed_ms, frozen?, pause_ms: {total, quiesce, state, memory, disks}}"},
 	{.name = "job.list",
 		.serve = serve_job_list,
 		.params = job_list_params,

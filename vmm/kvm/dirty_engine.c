@@ -84,14 +84,15 @@ static void stop(struct dirty_engine *engine)
 	engine->broken = false;
 }
 
-/* It begins with every bit set, which says nothing of what was written. */
-static int start_log(struct dirty_engine *engine, struct error *err)
+/* It begins with every bit set, which says nothing of what was written; or `clean`. */
+static int start_log(struct dirty_engine *engine, bool clean, struct error *err)
 {
-	page_set_add(&engine->counted, 0, engine->counted.count);
-	return dirty_log_start(engine->vm, engine->memory, err);
+	if (!clean)
+		page_set_add(&engine->counted, 0, engine->counted.count);
+	return dirty_log_start(engine->vm, engine->memory, clean, err);
 }
 
-static int start(struct dirty_engine *engine, struct error *err)
+static int start(struct dirty_engine *engine, bool clean, struct error *err)
 {
 	uint64_t pages = guest_memory_pages(engine->memory);
 	int ret = page_set_create(&engine->seen, pages, err);
@@ -103,19 +104,20 @@ static int start(struct dirty_engine *engine, struct error *err)
 	if (ret == 0)
 		ret = guest_memory_follow(engine->memory, err);
 	if (ret == 0 && engine->vm)
-		ret = start_log(engine, err);
+		ret = start_log(engine, clean, err);
 	if (ret < 0)
 		stop(engine);
 	return ret;
 }
 
-int dirty_engine_join(struct dirty_engine *engine, struct dirty_user *user, struct error *err)
+static int join(struct dirty_engine *engine, struct dirty_user *user, bool clean, struct error *err)
 {
 	int ret = make_user(user, guest_memory_pages(engine->memory), err);
 
 	pthread_mutex_lock(&engine->lock);
+	BUG_ON(clean && engine->users);
 	if (ret == 0 && !engine->users)
-		ret = start(engine, err);
+		ret = start(engine, clean, err);
 	if (ret == 0) {
 		user->next = engine->users;
 		engine->users = user;
@@ -123,6 +125,20 @@ int dirty_engine_join(struct dirty_engine *engine, struct dirty_user *user, stru
 	pthread_mutex_unlock(&engine->lock);
 	if (ret < 0)
 		free_user(user);
+	return ret;
+}
+
+int dirty_engine_join(struct dirty_engine *engine, struct dirty_user *user, struct error *err)
+{
+	return join(engine, user, false, err);
+}
+
+int dirty_engine_join_clean(struct dirty_engine *engine, struct dirty_user *user, struct error *err)
+{
+	int ret = join(engine, user, true, err);
+
+	if (ret == 0)
+		page_set_clear(&user->backlog);
 	return ret;
 }
 
@@ -325,7 +341,7 @@ int dirty_engine_arm(struct dirty_engine *engine, struct error *err)
 /* Before a new guest's first instruction; nobody else knows of the VM yet. */
 static int arm_new_vm(struct dirty_engine *engine, struct error *err)
 {
-	int ret = start_log(engine, err);
+	int ret = start_log(engine, false, err);
 
 	if (ret == 0)
 		ret = look(engine, err);

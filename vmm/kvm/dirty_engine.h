@@ -58,6 +58,12 @@ void dirty_engine_detach(struct dirty_engine *engine);
 
 /* `user` need not be initialised. When the last leaves, tracking ends: that takes time, do it while vCPUs run. */
 int dirty_engine_join(struct dirty_engine *engine, struct dirty_user *user, struct error *err);
+/*
+ * The same before a vCPU has run in the VM that was attached, by the first user: no page is dirty to it. So for memory that came out of
+ * the sink itself.
+ */
+int dirty_engine_join_clean(
+	struct dirty_engine *engine, struct dirty_user *user, struct error *err);
 void dirty_engine_leave(struct dirty_engine *engine, struct dirty_user *user);
 bool dirty_engine_active(struct dirty_engine *engine);
 

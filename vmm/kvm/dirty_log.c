@@ -17,16 +17,28 @@
 
 #define MANUAL (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
-int dirty_log_start(struct vm *vm, const struct guest_memory *memory, struct error *err)
+static int set_manual(struct vm *vm, uint64_t flags, struct error *err)
 {
-	struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args[0] = MANUAL};
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args[0] = flags};
+
+	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
+		return error_errno(err, errno, "KVM cannot track dirty pages");
+	return 0;
+}
+
+int dirty_log_start(struct vm *vm, const struct guest_memory *memory, bool clean, struct error *err)
+{
+	int ret;
 
 	if ((kvm_check(vm->kvm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) & MANUAL) != MANUAL)
 		return error_set(err, ERROR_INCOMPATIBLE,
 			"this host's KVM cannot track dirty pages: it has no manual dirty log protection");
-	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
-		return error_errno(err, errno, "KVM cannot track dirty pages");
-	return vm_log_writes(vm, memory, true, err);
+	ret = set_manual(vm, clean ? KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE : MANUAL, err);
+	if (ret == 0)
+		ret = vm_log_writes(vm, memory, true, err);
+	if (ret == 0 && clean)
+		ret = set_manual(vm, MANUAL, err); /* for slots to come */
+	return ret;
 }
 
 void dirty_log_stop(struct vm *vm, const struct guest_memory *memory)

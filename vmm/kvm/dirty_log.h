@@ -21,8 +21,12 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/memory/page_set.h"
 
-/* Every page of every slot is dirty then, also of slots that come later. */
-int dirty_log_start(struct vm *vm, const struct guest_memory *memory, struct error *err);
+/*
+ * Every page of every slot is dirty then, also of slots that come later. `clean`: none of the slots that there are; for a VM in which
+ * no vCPU has run, else each page that it ever touched is protected now.
+ */
+int dirty_log_start(
+	struct vm *vm, const struct guest_memory *memory, bool clean, struct error *err);
 void dirty_log_stop(struct vm *vm, const struct guest_memory *memory);
 
 /* Overwrite `set` with what is in the log. A slot that comes or goes meanwhile may have no bits in it. */

@@ -313,6 +313,44 @@ BULKHEAD_API int bulkhead_call_batch_wait(struct bulkhead_vm *vm,
 	struct bulkhead_error *err);
 
 /*
+ * snapshot.create. Takes a snapshot: memory, state and disks of one point in time. Answered at once with its
+ * job; job.progress, job.done and job.failed tell the rest. The folder is there whole or not at all, and the VM
+ * goes on in any case. Result: {job}; the job's result, or the answer with wait: {id, path, parent?, background,
+ * bytes, elapsed_ms, frozen?, pause_ms: {total, quiesce, state, memory, disks}}
+ */
+struct bulkhead_call_snapshot_create {
+	size_t struct_size; /* of this structure */
+	/* the folder to make; it appears when the snapshot is whole; required */
+	const char *path;
+	/* only what was written since the last snapshot of this VM, which becomes its parent; default: off */
+	const bool *incremental;
+	/*
+	 * what becomes of the disks at that point in time: a reflink or a copy in the folder, or nothing (they
+	 * are the caller's to keep); default: none
+	 */
+	const char *disks;
+	/*
+	 * memory is written while the guest runs, where the host can: the pause does not grow with it; default:
+	 * on
+	 */
+	const bool *background;
+	/* of memory; what is compressed is restored more slowly; default: none */
+	const char *compression;
+	/* keep track of what is written from then on, so that the next one can be incremental; default: on */
+	const bool *track;
+	/* let the guest go on; else the VM is paused from the point in time on; default: on */
+	const bool *resume;
+	/* answer at the end, with the job's result, and not at once with its number; default: off */
+	const bool *wait;
+};
+BULKHEAD_API int bulkhead_call_snapshot_create(struct bulkhead_vm *vm,
+	const struct bulkhead_call_snapshot_create *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err);
+BULKHEAD_API int bulkhead_call_snapshot_create_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_snapshot_create *params, int timeout_ms, char **result,
+	struct bulkhead_error *err);
+
+/*
  * job.list. Lists the calls that take their time: those under way, and the newest that have ended, with their
  * outcome. Result: {jobs: [{job, method, params, state, started_ns, ended_ns, progress, result or error}]};
  * state: running, done or failed

@@ -88,7 +88,7 @@ static void *thread_main(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	log_use(&e->log);
 	e->how = MACHINE_EXIT_FAILED;
-	e->ret = instance_create(&instance, &e->config, steal_fd(&e->client_fd), &e->err);
+	e->ret = instance_create(&instance, &e->config, NULL, steal_fd(&e->client_fd), &e->err);
 	if (e->ret == 0) {
 		open_to_requests(e, &instance);
 		e->ret = instance_run(&instance, &e->how, &e->err);

@@ -419,6 +419,46 @@ int bulkhead_call_batch_wait(struct bulkhead_vm *vm, const struct bulkhead_call_
 	return typed_call_wait(vm, &bulkhead_call_batch_method, params, timeout_ms, result, err);
 }
 
+static const struct typed_param bulkhead_call_snapshot_create_params[] = {
+	{"path", TYPED_TEXT, true, offsetof(struct bulkhead_call_snapshot_create, path),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->path)},
+	{"incremental", TYPED_BOOL, false,
+		offsetof(struct bulkhead_call_snapshot_create, incremental),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->incremental)},
+	{"disks", TYPED_TEXT, false, offsetof(struct bulkhead_call_snapshot_create, disks),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->disks)},
+	{"background", TYPED_BOOL, false,
+		offsetof(struct bulkhead_call_snapshot_create, background),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->background)},
+	{"compression", TYPED_TEXT, false,
+		offsetof(struct bulkhead_call_snapshot_create, compression),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->compression)},
+	{"track", TYPED_BOOL, false, offsetof(struct bulkhead_call_snapshot_create, track),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->track)},
+	{"resume", TYPED_BOOL, false, offsetof(struct bulkhead_call_snapshot_create, resume),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->resume)},
+	{"wait", TYPED_BOOL, false, offsetof(struct bulkhead_call_snapshot_create, wait),
+		sizeof(((struct bulkhead_call_snapshot_create *)0)->wait)},
+	{.name = NULL},
+};
+static const struct typed_method bulkhead_call_snapshot_create_method = {
+	"snapshot.create", bulkhead_call_snapshot_create_params};
+
+int bulkhead_call_snapshot_create(struct bulkhead_vm *vm,
+	const struct bulkhead_call_snapshot_create *params, bulkhead_answer *done, void *user,
+	struct bulkhead_error *err)
+{
+	return typed_call(vm, &bulkhead_call_snapshot_create_method, params, done, user, err);
+}
+
+int bulkhead_call_snapshot_create_wait(struct bulkhead_vm *vm,
+	const struct bulkhead_call_snapshot_create *params, int timeout_ms, char **result,
+	struct bulkhead_error *err)
+{
+	return typed_call_wait(
+		vm, &bulkhead_call_snapshot_create_method, params, timeout_ms, result, err);
+}
+
 static const struct typed_param bulkhead_call_job_list_params[] = {
 	{"job", TYPED_NUMBER, false, offsetof(struct bulkhead_call_job_list, job),
 		sizeof(((struct bulkhead_call_job_list *)0)->job)},

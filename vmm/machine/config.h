@@ -87,6 +87,14 @@ struct machine_config {
 
 /* Names, types, ranges, defaults and help of all of the above: the options of `run`, the keys of the file. */
 extern const struct schema machine_config_schema[];
+/* How a VM is restored: the options of `restore` that are not the VM's own. */
+struct restore_options {
+	bool clone, track;
+	enum { VERIFY_CHANGED, VERIFY_ALL } verify;
+};
+
+/* The options of `restore`: these, and those of `run` that can be given anew. */
+extern const struct schema machine_restore_switches[], machine_restore_schema[];
 /* The members of `disk` and `net` in it; fd is -1 where a network has none. */
 extern const struct schema machine_disk_schema[], machine_net_schema[];
 
@@ -100,6 +108,19 @@ int machine_config_from_args(
 /* One JSON object, checked whole. Free the configuration after success only. */
 int machine_config_from_json(
 	struct machine_config *config, const json_t *object, struct error *err);
+
+/*
+ * A configuration to be kept in a snapshot: what the guest sees and what is behind its devices, with absolute paths; not what
+ * belongs to this process (sockets, logs, the console). A new reference.
+ */
+json_t *machine_config_to_save(const struct machine_config *config);
+
+/*
+ * The way back: `saved`, with what is given anew in `flags` (of machine_restore_schema, changed here). A disk or network of the
+ * flags names one of the saved by its id, and gives what is another about it. Free the configuration after success only.
+ */
+int machine_config_from_saved(struct machine_config *config, const json_t *saved, json_t *flags,
+	struct restore_options *options, struct error *err);
 
 /* Parse a JSON text as a file would be; `name` is what messages call it. A new reference in *out. */
 int machine_config_parse(

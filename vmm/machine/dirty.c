@@ -21,6 +21,14 @@ int machine_dirty_start(struct machine *m, struct error *err)
 	return ret;
 }
 
+int machine_dirty_start_clean(struct machine *m, struct error *err)
+{
+	int ret = dirty_engine_join_clean(&m->dirty, &m->dirty_user, err);
+
+	m->follows_dirty = ret == 0;
+	return ret;
+}
+
 void machine_dirty_stop(struct machine *m)
 {
 	if (!m->follows_dirty)

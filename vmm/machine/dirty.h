@@ -12,6 +12,8 @@
 
 /* Begin to track; the guest may run. The first collect finds every page. 0 also where it is on already. */
 int machine_dirty_start(struct machine *machine, struct error *err);
+/* Before vCPUs run: no page is dirty, the last committed snapshot being what the machine is made of. */
+int machine_dirty_start_clean(struct machine *machine, struct error *err);
 /* Not in a pause: KVM takes its time. */
 void machine_dirty_stop(struct machine *machine);
 bool machine_dirty_active(struct machine *machine);

@@ -242,6 +242,9 @@ int hotplug_change(struct hotplug *h, uint64_t in, uint64_t out, unsigned timeou
 
 	if (h->busy)
 		return error_set(err, ERROR_WRONG_STATE, "another such change is under way");
+	if (h->machine->hold)
+		return error_set(err, ERROR_WRONG_STATE,
+			"the VM stands still for a snapshot: try again in a moment");
 	if (machine_state(h->machine) != MACHINE_RUNNING || !h->machine->powered)
 		return error_set(err, ERROR_WRONG_STATE, "the VM is %s, and its guest must act",
 			machine_state_name(machine_state(h->machine)));

@@ -230,6 +230,12 @@ static uint64_t low_bits(unsigned count)
 	return count < 64 ? (1ull << count) - 1 : UINT64_MAX;
 }
 
+static void run_guest(struct machine *m)
+{
+	machine_wake_devices(m);
+	vcpus_resume(&m->vcpus);
+}
+
 static int power_on(struct machine *m, struct error *err)
 {
 	int ret = vm_create(&m->vm, m->kvm_fd, err);
@@ -251,13 +257,13 @@ static int power_on(struct machine *m, struct error *err)
 	hotplug_begin(&m->cpus, low_bits(m->config->cpus));
 	hotplug_begin(&m->plugged, m->memory.area.present);
 	if (ret == 0)
-		ret = load_guest(m, err);
+		ret = m->state ? machine_load(m, err) : load_guest(m, err);
 	if (ret == 0)
 		ret = vcpus_start(&m->vcpus, err);
 	if (ret < 0)
 		power_off(m);
 	else if (!m->pauses)
-		vcpus_resume(&m->vcpus);
+		run_guest(m);
 	else
 		machine_pause_begins(m);
 	m->ran = true;
@@ -301,8 +307,8 @@ static void act(struct loop_job *job)
 	case MACHINE_REQUEST_NONE:
 		return;
 	case MACHINE_REQUEST_RESET:
-		if (m->resetting || m->plugs.draining)
-			return; /* what is drained asks again */
+		if (m->resetting || m->plugs.draining || m->hold)
+			return; /* what is drained, or held, asks again */
 		m->resetting = true;
 		machine_tell_state(m);
 		machine_pause(m);

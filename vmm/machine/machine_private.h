@@ -4,10 +4,12 @@
 
 #include "vmm/arch/arch.h"
 #include "vmm/kvm/dirty_engine.h"
+#include "vmm/machine/hold.h"
 #include "vmm/machine/hotplug_private.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_devices.h"
 #include "vmm/machine/plug_private.h"
+#include "vmm/state/state.h"
 
 #include "devices/console.h"
 
@@ -65,6 +67,12 @@ struct machine {
 	struct loop_job trap_job;
 	_Atomic bool trap_posted;
 	struct machine_plugs plugs;
+
+	struct machine_hold *hold;  /* NULL: it is not held */
+	bool devices_quiet;	    /* they do nothing until machine_wake_devices() */
+	struct state_reader *state; /* what the next power-on begins with; NULL: the kernel */
+	bool track;		    /* its dirty pages, from there on */
+	bool clone;		    /* which is then another VM than that of the state */
 };
 
 /* A vCPU is in a debug exit. Its thread. */
@@ -75,6 +83,11 @@ void machine_take_traps(struct loop_job *job);
 /* A pause begins; or ends, or its guest does. Main thread. */
 void machine_pause_begins(struct machine *m);
 void machine_pause_ends(struct machine *m);
+
+/* Let the devices go on, where they are quiet. */
+void machine_wake_devices(struct machine *m);
+/* m->state becomes the machine that was just powered on. */
+int machine_load(struct machine *m, struct error *err);
 
 /* One more, initialised, without a thread. */
 int machine_add_vcpu(struct machine *m, struct error *err);

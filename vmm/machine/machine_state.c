@@ -96,6 +96,7 @@ void machine_resume(struct machine *m)
 {
 	BUG_ON(!m->pauses);
 	if (--m->pauses == 0 && m->powered) {
+		machine_wake_devices(m);
 		vcpus_resume(&m->vcpus);
 		machine_pause_ends(m);
 	}

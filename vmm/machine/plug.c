@@ -354,6 +354,9 @@ static int refuse_state(struct machine *m, struct error *err)
 {
 	enum machine_state state = machine_state(m);
 
+	if (m->hold)
+		return error_set(err, ERROR_WRONG_STATE,
+			"the VM stands still for a snapshot: try again in a moment");
 	if (state == MACHINE_RUNNING || !has_guest(m))
 		return 0;
 	error_set(err, ERROR_WRONG_STATE, "the VM is %s: its guest cannot act on it",

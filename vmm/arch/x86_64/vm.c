@@ -29,6 +29,8 @@ static void place_kvm_pages(struct vm *vm)
 		log_debug("KVM takes no TSS address (errno %d)", errno);
 }
 
+const char arch_name[] = "x86_64";
+
 int arch_vm_init(struct vm *vm, struct error *err)
 {
 	place_kvm_pages(vm);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memory of a snapshot: which pages, and how they come into the file. */
+#include "vmm/transfer/snapshot_private.h"
+
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/machine/dirty.h"
+#include "vmm/machine/save.h"
+
+static const uint8_t zeros[MIB(1)];
+
+/* Where it cannot be, the guest stands still longer: said in the log, in the result, and by the pause itself. */
+void snapshot_choose_background(struct snapshot *s)
+{
+	const struct background_config config = {
+		.seccomp = machine_config(s->machine)->seccomp, .device = -1};
+	struct guest_memory *memory = machine_memory_to_fill(s->machine);
+	struct error why;
+
+	if (!s->options.background)
+		return;
+	if (background_supported(memory, &why) &&
+		background_create(&s->background, memory, &config, &why) == 0)
+		return;
+	s->background = NULL;
+	log_info("the snapshot's memory is written while the guest stands still: %s", why.text);
+}
+
+/* At a time, so that a cancelled snapshot ends soon, and progress is told. */
+#define WINDOW_PAGES (MIB(8) / GUEST_PAGE_SIZE)
+
+int snapshot_collect_pages(struct snapshot *s, struct error *err)
+{
+	const struct guest_memory *memory = machine_memory(s->machine);
+	int ret = 0;
+
+	if (machine_dirty_active(s->machine)) {
+		ret = machine_dirty_collect(s->machine, &s->pages, err);
+		s->collected = ret == 0;
+	}
+	if (!s->options.incremental) /* all, whatever was written since */
+		guest_memory_add_present(memory, &s->pages);
+	atomic_store(&s->total, page_set_size(&s->pages) * GUEST_PAGE_SIZE);
+	if (ret == 0 && s->background)
+		ret = background_begin(s->background, &s->pages, err);
+	return ret;
+}
+
+static void count(void *owner, uint64_t pages, uint64_t bytes)
+{
+	struct snapshot *s = owner;
+
+	(void)bytes;
+	atomic_store(&s->done, pages * GUEST_PAGE_SIZE);
+}
+
+int snapshot_open_memory(struct snapshot *s, struct error *err)
+{
+	const struct memory_file_config config = {
+		.dir = s->dir.fd,
+		.pages = s->pages.count,
+		.kind = s->manifest.kind,
+		.compression = s->options.compression,
+		.cancel = &s->cancel,
+		.progress = count,
+		.owner = s,
+	};
+
+	int ret = memory_file_open(&s->memory, &config, err);
+
+	s->report.background = s->manifest.background = s->background;
+	return ret == 0 && s->background ? background_arm(s->background, err) : ret;
+}
+
+/* An incremental snapshot says of each page that it is zero now. */
+static int put_zeros(struct snapshot *s, uint64_t first, uint64_t count, struct error *err)
+{
+	int ret = 0;
+
+	while (count && ret == 0) {
+		uint64_t now = min_u64(count, sizeof(zeros) / GUEST_PAGE_SIZE);
+
+		ret = memory_file_put(s->memory, first, zeros, now, err);
+		first += now;
+		count -= now;
+	}
+	return ret;
+}
+
+static int take(void *owner, uint64_t first, uint64_t count, const void *data, struct error *err)
+{
+	struct snapshot *s = owner;
+
+	if (data)
+		return memory_file_put(s->memory, first, data, count, err);
+	return s->options.incremental ? put_zeros(s, first, count, err) : 0;
+}
+
+int snapshot_write_behind(struct snapshot *s, struct error *err)
+{
+	const struct background_sink sink = {.take = take, .owner = s};
+	int ret;
+
+	if (!s->background)
+		return 0;
+	ret = background_run(s->background, &sink, err);
+	background_end(s->background);
+	return ret;
+}
+
+int snapshot_write_held(struct snapshot *s, struct error *err)
+{
+	const struct guest_memory *memory = machine_memory(s->machine);
+	struct page_range r;
+	int ret = 0;
+
+	if (s->background)
+		return 0;
+	for (uint64_t from = 0;
+		ret == 0 && guest_memory_next_range(memory, &s->pages, from, WINDOW_PAGES, &r);
+		from = r.first + r.count)
+		ret = memory_file_put(s->memory, r.first, r.host, r.count, err);
+	return ret;
+}
