@@ -462,6 +462,13 @@ static int check(const struct net_config *config, struct error *err)
 	return 0;
 }
 
+void net_mac(const struct virtio_device *dev, uint8_t mac[6])
+{
+	const struct net *net = container_of(dev, struct net, device);
+
+	memcpy(mac, net->config.mac, sizeof(net->config.mac));
+}
+
 static int create_pair(struct net *net, unsigned index, int fd, struct error *err)
 {
 	struct net_pair *pair = calloc(1, sizeof(*pair));

@@ -27,6 +27,9 @@ void net_derive_mac(const char *vm_name, const char *id, uint8_t mac[6]);
 int net_create(const struct net_config *config, const struct guest_memory *memory,
 	struct loop *main_loop, struct virtio_device **out, struct error *err);
 
+/* As the guest first saw it: the configuration's, or that of the state which was loaded. */
+void net_mac(const struct virtio_device *dev, uint8_t mac[6]);
+
 /* Any thread. Nothing to set with vhost: the kernel moves the packets. */
 void net_set_limits(struct virtio_device *dev, uint64_t pps, uint64_t bps);
 

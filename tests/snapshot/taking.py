@@ -192,3 +192,22 @@ def _(env):
         console.generation()
         vm.snapshot(f"{folder}/0")
     restore_and_check(env, f"{folder}/0", 1)
+
+
+@test("a chain of 20 snapshots of a guest at work, merged, equals the one taken at once, byte for byte")
+def _(env):
+    folder = folder_in(env)
+    with Guest(env, does="remember every=256") as vm, vm.tell() as console:
+        console.ask("l", "LOAD")
+        for number in range(19):
+            vm.snapshot(f"{folder}/{number}", incremental=number > 0, background=number % 3 > 0)
+        generation = console.remembers()
+        vm.call("vm.pause")
+        vm.snapshot(f"{folder}/19", incremental=True)
+        vm.snapshot(f"{folder}/direct")
+    done = subprocess.run([env.bulkhead, "chain", "merge", f"{folder}/19", f"{folder}/merged"], capture_output=True, text=True, timeout=120,
+                          check=False)
+    check(done.returncode == 0, f"{done}")
+    check(content(f"{folder}/merged/memory") == content(f"{folder}/direct/memory"), "the memory differs")
+    restore_and_check(env, f"{folder}/merged", generation)
+    restore_and_check(env, f"{folder}/19", generation)

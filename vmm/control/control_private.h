@@ -98,6 +98,12 @@ struct control {
 	struct job *jobs; /* the newest first */
 	uint64_t last_job;
 	struct plug_task *plug_tasks;
+	struct clone_identity {
+		struct guest_asker asker;
+		struct loop_timer again;
+		unsigned tries;
+		bool wanted, asked;
+	} clone;
 	struct snapshot_series series;
 	struct snapshot_task *snapshot; /* the one that is being taken */
 	/* For what is being read: of a client, and of a guest's agent, which may be within the other. */
@@ -198,6 +204,13 @@ void job_fail(struct job *job, const struct error *err);
 void jobs_release(struct control *control);
 void serve_job_list(struct rpc_call *call);
 void serve_job_cancel(struct rpc_call *call);
+
+/* ---- clone.c ---- */
+
+void clone_init(struct control *control);
+/* The machine is the clone of another: its agent is told, once the guest runs. */
+void clone_begin(struct control *control);
+void clone_state_changed(struct control *control, enum machine_state state);
 
 /* ---- snapshot.c ---- */
 

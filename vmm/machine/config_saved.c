@@ -115,6 +115,15 @@ static int merge_devices(json_t *saved, json_t *flags, const char *kind, struct 
 	return 0;
 }
 
+/* A clone has addresses of its own: those that are given anew, or the ones that its name leads to. */
+static void forget_addresses(json_t *saved)
+{
+	json_t *net;
+	size_t i;
+
+	json_array_foreach(json_object_get(saved, "net"), i, net) json_object_del(net, "mac");
+}
+
 static int merge_vsock(json_t *saved, json_t *flags, struct error *err)
 {
 	json_t *given = json_object_get(flags, "vsock"), *has = json_object_get(saved, "vsock");
@@ -160,6 +169,8 @@ int machine_config_from_saved(struct machine_config *config, const json_t *saved
 	int ret = merged ? take_switches(flags, options, err)
 			 : error_errno(err, ENOMEM, "configuration");
 
+	if (ret == 0 && options->clone)
+		forget_addresses(merged);
 	if (ret == 0)
 		ret = merge_devices(merged, flags, "disk", err);
 	if (ret == 0)

@@ -233,6 +233,11 @@ int restore_into(struct restore *restore, struct machine *machine, struct error 
 		machine, &restore->state, restore->options.clone, restore->options.track, err);
 }
 
+bool restore_is_clone(const struct restore *restore)
+{
+	return restore->options.clone;
+}
+
 void restore_series(const struct restore *restore, struct snapshot_series *series)
 {
 	const struct chain_link *link = &restore->chain->links[0];

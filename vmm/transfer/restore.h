@@ -31,5 +31,8 @@ int restore_prepare(struct restore *restore, const struct restore_options *optio
 
 int restore_into(struct restore *restore, struct machine *machine, struct error *err);
 
+/* It is to be another VM than the one that was saved. */
+bool restore_is_clone(const struct restore *restore);
+
 /* What the next incremental snapshot of the VM builds on. */
 void restore_series(const struct restore *restore, struct snapshot_series *series);

@@ -286,7 +286,9 @@ static int prepare(struct snapshot *s, struct error *err)
 {
 	int ret = snapshot_open_memory(s, err);
 
-	return ret < 0 ? ret : snapshot_prepare_disks(s, err);
+	if (ret == 0)
+		ret = snapshot_prepare_disks(s, err);
+	return ret < 0 ? ret : snapshot_arm_memory(s, err);
 }
 
 static void folder_made(struct snapshot *s)

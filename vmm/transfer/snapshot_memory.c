@@ -69,7 +69,12 @@ int snapshot_open_memory(struct snapshot *s, struct error *err)
 	int ret = memory_file_open(&s->memory, &config, err);
 
 	s->report.background = s->manifest.background = s->background;
-	return ret == 0 && s->background ? background_arm(s->background, err) : ret;
+	return ret;
+}
+
+int snapshot_arm_memory(struct snapshot *s, struct error *err)
+{
+	return s->background ? background_arm(s->background, err) : 0;
 }
 
 /* An incremental snapshot says of each page that it is zero now. */

@@ -66,8 +66,9 @@ struct snapshot {
 
 /* Main thread: in the background, where that can be. */
 void snapshot_choose_background(struct snapshot *s);
-/* The worker. */
+/* The worker; the second right before the machine is held. */
 int snapshot_open_memory(struct snapshot *s, struct error *err);
+int snapshot_arm_memory(struct snapshot *s, struct error *err);
 /* Main thread, held: which pages there are to save; they are protected, where it is done in the background. */
 int snapshot_collect_pages(struct snapshot *s, struct error *err);
 /* The worker, held, and when the guest runs again: each writes what is its to write. */
