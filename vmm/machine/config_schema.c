@@ -155,8 +155,11 @@ const struct schema machine_restore_switches[] = {
 };
 
 const struct schema machine_restore_schema[] = {
+/* NOLINTNEXTLINE(readability-duplicate-include): one more table that has these */
 #include "vmm/machine/config_boot.inc"
+/* NOLINTNEXTLINE(readability-duplicate-include): one more table that has these */
 #include "vmm/machine/config_host.inc"
+/* NOLINTNEXTLINE(readability-duplicate-include): one more table that has these */
 #include "vmm/machine/restore_switches.inc"
 	{.name = NULL},
 };
