@@ -354,6 +354,8 @@ static void expect_refused(enum error_kind kind, const char *words)
 	ck_assert_int_lt(blk_create(&config, &guest.memory, guest.main_loop, &dev, &err), 0);
 	ck_assert_int_eq(err.kind, kind);
 	ck_assert_msg(strstr(err.text, words), "'%s' does not say '%s'", err.text, words);
+	loop_destroy(guest.main_loop);
+	guest_memory_destroy(&guest.memory);
 }
 
 static void change_byte(const char *path, off_t at)

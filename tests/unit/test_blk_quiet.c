@@ -399,6 +399,27 @@ START_TEST(a_flush_that_failed_once_is_not_confirmed_to_anyone)
 }
 END_TEST
 
+static bool drained;
+
+static void drain_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	(void)op, (void)res, (void)flags;
+	drained = true;
+}
+
+/* Until the kernel has let go of all that the main loop asked it for before. */
+static void drain_main_loop(void)
+{
+	static struct loop_op op = {.done = drain_done};
+	struct io_uring_sqe *sqe = loop_sqe(guest.main_loop);
+
+	io_uring_prep_nop(sqe);
+	sqe->flags |= IOSQE_IO_DRAIN;
+	loop_bind(sqe, &op);
+	while (!drained)
+		driver_turn(&guest);
+}
+
 START_TEST(who_waits_for_a_flush_hears_that_the_disk_has_ended)
 {
 	unsigned told = 0;
@@ -409,8 +430,7 @@ START_TEST(who_waits_for_a_flush_hears_that_the_disk_has_ended)
 	driver_unplug(&guest);
 	ck_assert_uint_eq(told, 2);
 	ck_assert_int_eq(flush_result, -ECANCELED);
-	usleep(1000);
-	driver_turn(&guest);
+	drain_main_loop();
 	driver_destroy(&guest);
 }
 END_TEST
