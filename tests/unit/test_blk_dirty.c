@@ -40,7 +40,7 @@ static void expect_set(const struct page_set *set, const bool *oracle)
 START_TEST(what_is_taken_is_given_back_and_what_grew_is_always_changed)
 {
 	for (unsigned round = 0; round < 200; round++) {
-		struct blk_dirty dirty = {0};
+		struct blk_dirty dirty = {NULL};
 		struct page_set set = {0};
 		bool oracle[MOST] = {false};
 		uint64_t count = 1 + draw(MOST / 2), grown = count + draw(3) * draw(100);
