@@ -47,26 +47,24 @@ static int cannot_take(const struct vcpu *vcpu, const char *what, struct error *
 
 /* ---- special registers ---- */
 
+/* What both forms have, under the same names. */
+#define COMMON_SREGS(from)                                                                         \
+	.cs = (from)->cs, .ds = (from)->ds, .es = (from)->es, .fs = (from)->fs, .gs = (from)->gs,  \
+	.ss = (from)->ss, .tr = (from)->tr, .ldt = (from)->ldt, .gdt = (from)->gdt,                \
+	.idt = (from)->idt, .cr0 = (from)->cr0, .cr2 = (from)->cr2, .cr3 = (from)->cr3,            \
+	.cr4 = (from)->cr4, .cr8 = (from)->cr8, .efer = (from)->efer,                              \
+	.apic_base = (from)->apic_base
+
 /* A KVM without the second form says nothing of the page directory pointers: it reads them from memory itself. */
 static void from_first_form(struct kvm_sregs2 *to, const struct kvm_sregs *from)
 {
-	memset(to, 0, sizeof(*to));
-	to->cs = from->cs, to->ds = from->ds, to->es = from->es, to->fs = from->fs;
-	to->gs = from->gs, to->ss = from->ss, to->tr = from->tr, to->ldt = from->ldt;
-	to->gdt = from->gdt, to->idt = from->idt;
-	to->cr0 = from->cr0, to->cr2 = from->cr2, to->cr3 = from->cr3, to->cr4 = from->cr4;
-	to->cr8 = from->cr8, to->efer = from->efer, to->apic_base = from->apic_base;
+	*to = (struct kvm_sregs2){COMMON_SREGS(from)};
 }
 
 /* The interrupt bitmap is the events' "injected" in another form. */
 static void to_first_form(struct kvm_sregs *to, const struct kvm_sregs2 *from)
 {
-	memset(to, 0, sizeof(*to));
-	to->cs = from->cs, to->ds = from->ds, to->es = from->es, to->fs = from->fs;
-	to->gs = from->gs, to->ss = from->ss, to->tr = from->tr, to->ldt = from->ldt;
-	to->gdt = from->gdt, to->idt = from->idt;
-	to->cr0 = from->cr0, to->cr2 = from->cr2, to->cr3 = from->cr3, to->cr4 = from->cr4;
-	to->cr8 = from->cr8, to->efer = from->efer, to->apic_base = from->apic_base;
+	*to = (struct kvm_sregs){COMMON_SREGS(from)};
 }
 
 static int get_sregs(struct vcpu *vcpu, struct kvm_sregs2 *sregs, struct error *err)
