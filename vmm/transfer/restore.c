@@ -88,9 +88,11 @@ static const char *saved_path(const struct restore *restore, const char *id)
 	const json_t *disk;
 	size_t i;
 
-	json_array_foreach(json_object_get(manifest_of(restore)->machine, "disk"), i,
-		disk) if (!strcmp(json_string_value(json_object_get(disk, "id")) ?: "",
-				  id)) return json_string_value(json_object_get(disk, "path"));
+	json_array_foreach(json_object_get(manifest_of(restore)->machine, "disk"), i, disk)
+	{
+		if (!strcmp(json_string_value(json_object_get(disk, "id")) ?: "", id))
+			return json_string_value(json_object_get(disk, "path"));
+	}
 	return NULL;
 }
 
@@ -129,8 +131,7 @@ static int make_disk(
 
 /*
  * A disk that the snapshot holds goes where the configuration has it, unless there is something already, or it is to be an overlay: that
- * is then meant. But not
- * to where it was when it was saved: what is there has gone on since, and does not belong to this memory.
+ * is then meant. But not to where it was when it was saved: what is there has gone on since, and does not belong to this memory.
  */
 static int place_disk(struct restore *restore, const struct snapshot_disk *saved,
 	const struct disk_options *disk, bool *made, struct error *err)

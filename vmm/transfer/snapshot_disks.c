@@ -102,18 +102,10 @@ static struct snapshot_disk *entry_of(struct snapshot *s, unsigned number)
 
 static int add_map(struct snapshot *s, const struct snapshot_disk *entry, struct error *err)
 {
-	_cleanup_free_ uint8_t *bytes = NULL;
 	char name[SCHEMA_ID_SIZE];
-	struct checksum sum;
-	size_t size;
-	int ret;
 
 	snprintf(name, sizeof(name), "%.55s" DISK_MAP_SUFFIX, entry->file);
-	ret = file_load(s->dir.fd, name, DISK_MAP_MAX, &bytes, &size, err);
-	if (ret < 0)
-		return ret;
-	sum = checksum_of(bytes, size);
-	return snapshot_manifest_add(&s->manifest, name, SNAPSHOT_CHECK_WHOLE, size, &sum, err);
+	return snapshot_dir_add_file(&s->dir, &s->manifest, name, DISK_MAP_MAX, err);
 }
 
 static int finish_disk(struct snapshot *s, unsigned number, struct error *err)
