@@ -3,6 +3,7 @@
 #include "vmm/cli/commands.h"
 
 #include "vmm/machine/config.h"
+#include "vmm/transfer/snapshot_members.h"
 
 static const struct schema doctor_schema[] = {
 	{.name = "json",
@@ -89,48 +90,9 @@ static const struct schema chain_schema[] = {
 	{.name = NULL},
 };
 
-#define SNAPSHOT(field)                                                                            \
-	.offset = offsetof(struct snapshot_command_options, field),                                \
-	.size = sizeof(((struct snapshot_command_options *)NULL)->field)
-
-static const struct schema_choice disk_modes[] = {
-	{"none", 0}, {"reflink", 1}, {"copy", 2}, {NULL, 0}};
-static const struct schema_choice compressions[] = {{"none", 0}, {"zstd", 1}, {NULL, 0}};
-
 /* The words are those of snapshot.create: what is given here is handed on as it is. */
 static const struct schema snapshot_schema[] = {
-	{.name = "incremental",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(incremental),
-		.value = "off",
-		.help = "only what was written since the last snapshot of this VM, which becomes its parent"},
-	{.name = "disks",
-		.type = SCHEMA_CHOICE,
-		SNAPSHOT(disks),
-		.choices = disk_modes,
-		.value = "none",
-		.help = "what becomes of the disks: a reflink or a copy in the folder, or nothing"},
-	{.name = "compression",
-		.type = SCHEMA_CHOICE,
-		SNAPSHOT(compression),
-		.choices = compressions,
-		.value = "none",
-		.help = "of memory"},
-	{.name = "background",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(background),
-		.value = "on",
-		.help = "write memory while the guest runs, where the host can"},
-	{.name = "track",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(track),
-		.value = "on",
-		.help = "keep track of what is written from then on, for an incremental one"},
-	{.name = "resume",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(resume),
-		.value = "on",
-		.help = "let the guest go on; off: it is paused from the point in time on"},
+#include "vmm/transfer/snapshot_members.inc"
 	{.name = NULL},
 };
 

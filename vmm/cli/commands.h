@@ -59,12 +59,6 @@ struct chain_options {
 	unsigned keep; /* 0: not given */
 };
 
-/* The options of `snapshot`, which are the parameters of snapshot.create. */
-struct snapshot_command_options {
-	bool incremental, background, track, resume;
-	int disks, compression;
-};
-
 /* The doctor's switches, by place in its table's target. */
 struct doctor_options {
 	bool json, hardware;

@@ -352,10 +352,10 @@ struct memory_resize_params {
 };
 
 struct snapshot_params {
+	struct snapshot_options
+		options; /* first: its table's offsets are those of the options; without the path */
 	char *path;
-	bool incremental, background, track, resume, wait;
-	enum snapshot_compression compression;
-	enum snapshot_disk_mode disks;
+	bool wait;
 };
 
 struct limit_params {

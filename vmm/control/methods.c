@@ -7,6 +7,7 @@
 #include "vmm/control/control_private.h"
 
 #include "vmm/kvm/vcpu.h"
+#include "vmm/transfer/snapshot_members.h"
 
 #include <stddef.h>
 
@@ -98,58 +99,19 @@ static const struct schema memory_resize_params[] = {
 	{.name = NULL},
 };
 
-#define SNAPSHOT(field)                                                                            \
-	.offset = offsetof(struct snapshot_params, field),                                         \
-	.size = sizeof(((struct snapshot_params *)NULL)->field)
-
-static const struct schema_choice snapshot_disks[] = {{"none", SNAPSHOT_DISK_NONE},
-	{"reflink", SNAPSHOT_DISK_REFLINK}, {"copy", SNAPSHOT_DISK_COPY}, {NULL, 0}};
-
-static const struct schema_choice snapshot_compressions[] = {
-	{"none", SNAPSHOT_PLAIN}, {"zstd", SNAPSHOT_ZSTD}, {NULL, 0}};
-
 static const struct schema snapshot_params[] = {
 	{.name = "path",
 		.type = SCHEMA_PATH,
-		SNAPSHOT(path),
+		.offset = offsetof(struct snapshot_params, path),
+		.size = sizeof(char *),
 		.required = true,
 		.max = 4095,
 		.help = "the folder to make; it appears when the snapshot is whole"},
-	{.name = "incremental",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(incremental),
-		.value = "off",
-		.help = "only what was written since the last snapshot of this VM, which becomes its parent"},
-	{.name = "disks",
-		.type = SCHEMA_CHOICE,
-		SNAPSHOT(disks),
-		.choices = snapshot_disks,
-		.value = "none",
-		.help = "what becomes of the disks at that point in time: a reflink or a copy in the folder, or nothing (they are the caller's to keep)"},
-	{.name = "background",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(background),
-		.value = "on",
-		.help = "memory is written while the guest runs, where the host can: the pause does not grow with it"},
-	{.name = "compression",
-		.type = SCHEMA_CHOICE,
-		SNAPSHOT(compression),
-		.choices = snapshot_compressions,
-		.value = "none",
-		.help = "of memory; what is compressed is restored more slowly"},
-	{.name = "track",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(track),
-		.value = "on",
-		.help = "keep track of what is written from then on, so that the next one can be incremental"},
-	{.name = "resume",
-		.type = SCHEMA_BOOL,
-		SNAPSHOT(resume),
-		.value = "on",
-		.help = "let the guest go on; else the VM is paused from the point in time on"},
+#include "vmm/transfer/snapshot_members.inc"
 	{.name = "wait",
 		.type = SCHEMA_BOOL,
-		SNAPSHOT(wait),
+		.offset = offsetof(struct snapshot_params, wait),
+		.size = sizeof(bool),
 		.value = "off",
 		.help = "answer at the end, with the job's result, and not at once with its number"},
 	{.name = NULL},

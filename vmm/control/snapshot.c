@@ -168,15 +168,8 @@ void serve_snapshot_create(struct rpc_call *call)
 	task->user.about_to_hold = about_to_hold;
 	task->user.released = released;
 	task->agent.answered = answered;
-	task->options = (struct snapshot_options){
-		.path = task->path,
-		.incremental = params->incremental,
-		.background = params->background,
-		.track = params->track,
-		.resume = params->resume,
-		.compression = params->compression,
-		.disks = params->disks,
-	};
+	task->options = params->options;
+	task->options.path = task->path;
 	task->job = job_open(call, cancel, task);
 	control->snapshot = task;
 	if (!wait)
