@@ -87,11 +87,16 @@ int uffd_register(
 		err, errno, "cannot watch %" PRIu64 " MiB of memory by userfaultfd", size >> 20);
 }
 
+/*
+ * The kernel wakes who waits before it takes the watch off, and with a lock for each mapping a fault may come in between, and
+ * nobody would ever wake that one: by now all who wait are in the queue, and no other can come.
+ */
 int uffd_unregister(const struct uffd *uffd, void *start, uint64_t size)
 {
 	struct uffdio_range range = range_of(start, size);
 
-	return ioctl(uffd->fd, UFFDIO_UNREGISTER, &range) < 0 ? -errno : 0;
+	return ioctl(uffd->fd, UFFDIO_UNREGISTER, &range) < 0 ? -errno
+							      : uffd_wake(uffd, start, size);
 }
 
 /* EAGAIN: the address space is being changed elsewhere (fork, mremap); the call has done nothing then. */

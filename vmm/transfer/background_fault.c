@@ -117,7 +117,7 @@ static void answer_all(struct background *bg, const struct uffd_msg *messages, i
 		if (messages[i].event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		ret = answer(bg, address, messages[i].arg.pagefault.flags);
-		/* ENOENT: the range was unregistered meanwhile, which woke it. */
+		/* ENOENT: the range was unregistered meanwhile, which wakes it. */
 		if (ret == 0 || ret == -ENOENT)
 			continue;
 		log_write_limited(&limit, LOG_WARN,
