@@ -146,6 +146,8 @@ const struct policy_rule policy_rules[] = {
 	{"getcwd", POLICY_MAIN, ANY, "the same, where it is named from the working directory"},
 	{"ioctl", POLICY_MAIN, IOCTL(FICLONE), "a disk that shares its image's blocks"},
 	{"ioctl", POLICY_MAIN, IOCTL(FICLONERANGE), "whether it could"},
+	{"sysinfo", POLICY_MAIN, ANY,
+		"qsort() of more than a kibibyte: how much it may take for that"},
 
 	/* The main thread only. */
 	{"getrusage", POLICY_MAIN, ANY, "page faults, for the metrics"},
