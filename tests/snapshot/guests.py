@@ -12,7 +12,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), "control"), os.path.join(os.path.dirname(HERE), "lib")]
 from client import Failure, RpcError, check, refused, wait_for  # noqa: E402, F401
-from harness import VM, Environment, listens  # noqa: E402, F401
+from harness import VM, Environment, Skip, listens  # noqa: E402, F401
 
 TESTS = []
 

@@ -109,7 +109,9 @@ static void check_guest(const uint8_t *wanted)
 }
 
 /* In memory as fresh as a new process's. */
-static void restore(const char *path, const uint8_t *wanted)
+static void restore_by(
+	int (*make)(const struct chain *chain, struct guest_memory *memory, struct error *err),
+	const char *path, const uint8_t *wanted)
 {
 	enum memory_pages pages = guest.pages;
 
@@ -117,10 +119,15 @@ static void restore(const char *path, const uint8_t *wanted)
 	make_guest(pages);
 	MUST(chain_open(&chain, path, &err));
 	MUST(chain_verify(chain, CHAIN_VERIFY_STAMPED, NULL, &err));
-	MUST(chain_map(chain, &guest, &err));
+	MUST(make(chain, &guest, &err));
 	chain_close(chain);
 	chain = NULL;
 	check_guest(wanted);
+}
+
+static void restore(const char *path, const uint8_t *wanted)
+{
+	restore_by(chain_map, path, wanted);
 }
 
 static void property(enum snapshot_compression base, bool mixed, unsigned seed)
@@ -277,6 +284,26 @@ START_TEST(memory_is_mapped_and_not_read)
 		found += resident[i] & 1;
 	ck_assert_uint_lt(found, LOW / 2);
 	check_guest(memory);
+}
+END_TEST
+
+/* Whoever read all needs the files no more, and memory that is no file's can be copied as any. */
+START_TEST(memory_that_is_read_is_that_of_the_chain_and_no_files)
+{
+	uint64_t which[PAGES / 64 + 1] = {0};
+	unsigned seed = 5;
+
+	scribble(&seed, 80, 300, NULL);
+	snapshot_write(path_of(0), &layout, memory, SNAPSHOT_PLAIN, NULL, NULL);
+	scribble(&seed, 20, 100, which);
+	snapshot_write(path_of(1), &layout, memory, SNAPSHOT_ZSTD, path_of(0), which);
+	restore_by(chain_fill, path_of(1), memory);
+	ck_assert(!guest.of_files);
+	MUST(chain_open(&chain, path_of(1), &err));
+	ck_assert(chain_is_compressed(chain));
+	chain_close(chain);
+	MUST(chain_open(&chain, path_of(0), &err));
+	ck_assert(!chain_is_compressed(chain));
 }
 END_TEST
 
@@ -642,6 +669,7 @@ int main(void)
 	tcase_add_loop_test(tc, a_chain_of_twenty_merged_is_the_direct_snapshot, 0, 2);
 	tcase_add_test(tc, a_removed_snapshot_is_gone_and_only_a_snapshot_is_removed);
 	tcase_add_test(tc, memory_is_mapped_and_not_read);
+	tcase_add_test(tc, memory_that_is_read_is_that_of_the_chain_and_no_files);
 	tcase_add_test(tc, many_short_runs_take_no_mapping_each);
 	tcase_add_test(tc, other_memory_than_the_snapshots_is_refused);
 	tcase_add_test(tc, no_flipped_bit_makes_another_guest);

@@ -267,9 +267,9 @@ const struct rpc_method control_methods[] = {
 	{.name = "vm.info",
 		.serve = serve_vm_info,
 		.summary =
-			"Tells what the VM is: its state, its configuration as it is now, its devices.",
+			"Tells what the VM is: its state, its configuration as it is now, its devices; and how much of its memory is there, while that is still being read from a snapshot.",
 		.result =
-			"{name, state, uptime_ms, version, pid, config, devices: [{id, type, address, driven}]}"},
+			"{name, state, uptime_ms, version, pid, config, devices: [{id, type, address, driven}], filling?: {done, total}}"},
 	{.name = "vm.start",
 		.serve = serve_vm_start,
 		.summary = "Starts a VM that was made with --paused.",

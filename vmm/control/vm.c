@@ -9,6 +9,7 @@
 #include "vmm/control/control_private.h"
 
 #include "vmm/base/log.h"
+#include "vmm/machine/filler.h"
 #include "vmm/machine/metrics.h"
 
 #include <errno.h>
@@ -42,14 +43,19 @@ void serve_vm_info(struct rpc_call *call)
 {
 	struct machine *machine = control_of(call)->machine;
 	const struct machine_config *config = machine_config(machine);
-	uint64_t started = machine_started_ns(machine);
+	uint64_t started = machine_started_ns(machine), done, total;
+	json_t *info = json_pack("{s:s, s:s, s:I, s:s, s:i, s:o, s:o}", "name", config->name,
+		"state", machine_state_name(machine_state(machine)), "uptime_ms",
+		(json_int_t)(started ? (now_ns() - started) / 1000000 : 0), "version",
+		BULKHEAD_VERSION, "pid", (int)getpid(), "config",
+		schema_dump(machine_config_schema, config), "devices",
+		control_describe_devices(machine));
 
-	rpc_reply(call, json_pack("{s:s, s:s, s:I, s:s, s:i, s:o, s:o}", "name", config->name,
-				"state", machine_state_name(machine_state(machine)), "uptime_ms",
-				(json_int_t)(started ? (now_ns() - started) / 1000000 : 0),
-				"version", BULKHEAD_VERSION, "pid", (int)getpid(), "config",
-				schema_dump(machine_config_schema, config), "devices",
-				control_describe_devices(machine)));
+	if (info && machine_memory_filling(machine, &done, &total))
+		json_object_set_new(info, "filling",
+			json_pack("{s:I, s:I}", "done", (json_int_t)done, "total",
+				(json_int_t)total));
+	rpc_reply(call, info);
 }
 
 void serve_metrics_get(struct rpc_call *call)

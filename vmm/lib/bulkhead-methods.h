@@ -21,8 +21,9 @@ extern "C" {
 #endif
 
 /*
- * vm.info. Tells what the VM is: its state, its configuration as it is now, its devices. Result: {name, state,
- * uptime_ms, version, pid, config, devices: [{id, type, address, driven}]}
+ * vm.info. Tells what the VM is: its state, its configuration as it is now, its devices; and how much of its
+ * memory is there, while that is still being read from a snapshot. Result: {name, state, uptime_ms, version,
+ * pid, config, devices: [{id, type, address, driven}], filling?: {done, total}}
  */
 BULKHEAD_API int bulkhead_call_vm_info(
 	struct bulkhead_vm *vm, bulkhead_answer *done, void *user, struct bulkhead_error *err);

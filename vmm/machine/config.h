@@ -91,6 +91,8 @@ extern const struct schema machine_config_schema[];
 struct restore_options {
 	bool clone, track;
 	enum { VERIFY_CHANGED, VERIFY_ALL } verify;
+	/* AUTO: map, and on demand where any of it is compressed. */
+	enum { MEMORY_FROM_AUTO, MEMORY_FROM_MAP, MEMORY_FROM_ONDEMAND, MEMORY_FROM_READ } memory;
 };
 
 /* The options of `restore`: these, and those of `run` that can be given anew. */

@@ -146,6 +146,10 @@ const struct schema machine_config_schema[] = {
 static const struct schema_choice verify_modes[] = {
 	{"changed", VERIFY_CHANGED}, {"all", VERIFY_ALL}, {NULL, 0}};
 
+static const struct schema_choice memory_sources[] = {{"auto", MEMORY_FROM_AUTO},
+	{"map", MEMORY_FROM_MAP}, {"ondemand", MEMORY_FROM_ONDEMAND}, {"read", MEMORY_FROM_READ},
+	{NULL, 0}};
+
 #define RESTORE(field) STORE(struct restore_options, field)
 
 /* Their target is a struct restore_options; the rest of the table is the VM's. */

@@ -18,7 +18,7 @@ static int fill(struct machine *m, unsigned slot, struct error *err)
 
 	if (m->memory.holds)
 		return error_set(err, ERROR_WRONG_STATE,
-			"a snapshot is being written: memory can come when that is done");
+			"a snapshot is being written, or read: memory can come when that is done");
 	ret = guest_memory_plug(&m->memory, slot, err);
 
 	if (ret < 0)

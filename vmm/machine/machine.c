@@ -22,6 +22,7 @@
 #include "vmm/machine/machine_private.h"
 #include "vmm/machine/plug.h"
 #include "vmm/machine/sandbox.h"
+#include "vmm/memory/uffd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -275,6 +276,7 @@ static int power_on(struct machine *m, struct error *err)
 static void devices_reset(void *owner)
 {
 	struct machine *m = owner;
+	struct error why;
 
 	power_off(m);
 	if (!m->ended)
@@ -286,8 +288,8 @@ static void devices_reset(void *owner)
 	if (atomic_load(&m->request) <= MACHINE_REQUEST_RESET)
 		atomic_store(&m->request, MACHINE_REQUEST_NONE);
 	machine_resume(m);
-	if (power_on(m, &m->failure) < 0) {
-		machine_request(m, MACHINE_REQUEST_FAIL); /* the next state is the end */
+	if (power_on(m, &why) < 0) {
+		machine_fail(m, &why); /* the next state is the end */
 		return;
 	}
 	log_info("the guest was reset");
@@ -432,6 +434,7 @@ int machine_create(struct machine_config *config, struct machine **out, struct e
 	m->config = config;
 	m->kvm_fd = -1;
 	m->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	m->uffd_device = uffd_device_open();
 	m->request_job.run = act;
 	m->trap_job.run = machine_take_traps;
 	plugs_init(m);
@@ -473,6 +476,9 @@ void machine_destroy(struct machine *m)
 	arch_cpu_model_destroy(m->cpu_model);
 	cleanup_close(&m->kvm_fd);
 	cleanup_close(&m->statm_fd);
+	cleanup_close(&m->uffd_device);
+	if (m->filler)
+		m->filler->release(m->filler);
 	guest_memory_destroy(&m->memory);
 	loop_destroy(m->loop);
 	free(m->cmdline);
@@ -489,16 +495,12 @@ int machine_run(struct machine *m, enum machine_exit *how, struct error *err)
 	ret = sandbox_enter(SANDBOX_MAIN, m->config->seccomp, err);
 	if (ret == 0)
 		ret = power_on(m, err);
-	if (ret < 0)
-		return ret;
+	if (ret < 0) /* it may be only what follows from memory that cannot be had */
+		return machine_failed(m, err) ?: ret;
 	ret = loop_run(m->loop, err);
 	if (ret < 0)
 		return ret;
 	vcpus_pause(&m->vcpus);
 	*how = m->how;
-	if (m->how == MACHINE_EXIT_FAILED) {
-		*err = m->failure;
-		return -err->code;
-	}
-	return 0;
+	return m->how == MACHINE_EXIT_FAILED ? machine_failed(m, err) : 0;
 }

@@ -4,6 +4,7 @@
 
 #include "vmm/arch/arch.h"
 #include "vmm/kvm/dirty_engine.h"
+#include "vmm/machine/filler.h"
 #include "vmm/machine/hold.h"
 #include "vmm/machine/hotplug_private.h"
 #include "vmm/machine/machine.h"
@@ -58,7 +59,10 @@ struct machine {
 	bool started; /* the user has let it go at least once */
 	uint64_t started_ns;
 	enum machine_exit how;
-	struct error failure;
+	struct error failure; /* there when `failed` is */
+	_Atomic bool failing, failed;
+	struct machine_filler *filler; /* NULL: memory was all there from the start */
+	int uffd_device;
 	struct machine_observer *observers;
 	struct machine_guest guest;
 	int statm_fd; /* /proc/self/statm: there may be no descriptor left when it is wanted */
@@ -86,6 +90,8 @@ void machine_pause_ends(struct machine *m);
 
 /* Let the devices go on, where they are quiet. */
 void machine_wake_devices(struct machine *m);
+/* 0, or what machine_fail() was told. */
+int machine_failed(struct machine *m, struct error *err);
 /* m->state becomes the machine that was just powered on. */
 int machine_load(struct machine *m, struct error *err);
 

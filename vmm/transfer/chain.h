@@ -84,12 +84,20 @@ int chain_read_pages(
 int chain_unpack(const struct chain_link *link, uint64_t first, uint64_t count, uint8_t *to,
 	struct error *err);
 
+/* Whether any of its memory is compressed, so that it cannot be mapped. */
+bool chain_is_compressed(const struct chain *chain);
+
+/* Whether this memory (guest_memory_create(), and the slots that were plugged plugged) is the chain's in size and place. */
+int chain_check_memory(
+	const struct chain *chain, const struct guest_memory *memory, struct error *err);
+
 /*
- * Make fresh memory (guest_memory_create(), and the slots that were plugged plugged) what it was. Long pieces of files are mapped,
- * short ones read, compressed ones unpacked; with huge pages from the host's pool all is read. Where it fails memory is
+ * Make fresh memory that is the chain's what it was. chain_map(): long pieces of files are mapped, short ones read, compressed
+ * ones unpacked; with huge pages from the host's pool all is read. chain_fill(): all is read. Where it fails memory is
  * undefined: destroy it. The chain may be closed afterwards.
  */
 int chain_map(const struct chain *chain, struct guest_memory *memory, struct error *err);
+int chain_fill(const struct chain *chain, struct guest_memory *memory, struct error *err);
 
 /*
  * Write the chain as one full snapshot into a new folder: memory is byte for byte what a full one would have had. A disk that is a

@@ -24,6 +24,7 @@ struct mapping {
 	struct guest_memory *memory;
 	uint32_t base;	   /* number of the full snapshot */
 	uint64_t long_run; /* pages from which a run is mapped */
+	bool reads;	   /* nothing is mapped */
 };
 
 static bool is_plain(const struct mapping *m, uint32_t link)
@@ -107,8 +108,7 @@ static int map_run(const struct mapping *m, const struct chain_extent *extent, u
 
 static int map_piece(const struct mapping *m, const struct page_range *piece, struct error *err)
 {
-	bool huge = m->memory->pages == MEMORY_PAGES_2M || m->memory->pages == MEMORY_PAGES_1G;
-	bool mapped = !huge && is_plain(m, m->base);
+	bool mapped = !m->reads && is_plain(m, m->base);
 	const struct chain_extent *extent = chain_find(m->chain, piece->first);
 	uint64_t end = piece->first + piece->count;
 	int ret = 0;
@@ -119,15 +119,15 @@ static int map_piece(const struct mapping *m, const struct page_range *piece, st
 		uint64_t count = min_u64(extent->first + extent->count, end) - first;
 		uint8_t *host = piece->host + (first - piece->first) * GUEST_PAGE_SIZE;
 
-		ret = huge ? fill_fresh(m, extent, host, first, count, err)
-			   : map_run(m, extent, host, first, count, mapped, err);
+		ret = m->reads ? fill_fresh(m, extent, host, first, count, err)
+			       : map_run(m, extent, host, first, count, mapped, err);
 		first += count;
 	}
 	return ret;
 }
 
 /* What the caller made must be what the snapshot is of. */
-static int check_memory(
+int chain_check_memory(
 	const struct chain *chain, const struct guest_memory *memory, struct error *err)
 {
 	struct memory_layout layout;
@@ -145,13 +145,23 @@ static int check_memory(
 	return 0;
 }
 
-int chain_map(const struct chain *chain, struct guest_memory *memory, struct error *err)
+bool chain_is_compressed(const struct chain *chain)
+{
+	for (unsigned i = 0; i < chain->count; i++)
+		if (chain->links[i].manifest.compression != SNAPSHOT_PLAIN)
+			return true;
+	return false;
+}
+
+static int make(
+	const struct chain *chain, struct guest_memory *memory, bool reads, struct error *err)
 {
 	const struct mapping m = {.chain = chain,
 		.memory = memory,
 		.base = chain->count - 1,
-		.long_run = choose_long(chain)};
-	int ret = check_memory(chain, memory, err);
+		.long_run = choose_long(chain),
+		.reads = reads};
+	int ret = chain_check_memory(chain, memory, err);
 
 	for (unsigned i = 0; ret == 0 && i < guest_memory_piece_count(memory); i++) {
 		struct page_range piece = guest_memory_piece(memory, i);
@@ -160,4 +170,16 @@ int chain_map(const struct chain *chain, struct guest_memory *memory, struct err
 			ret = map_piece(&m, &piece, err);
 	}
 	return ret;
+}
+
+int chain_map(const struct chain *chain, struct guest_memory *memory, struct error *err)
+{
+	bool huge = memory->pages == MEMORY_PAGES_2M || memory->pages == MEMORY_PAGES_1G;
+
+	return make(chain, memory, huge, err);
+}
+
+int chain_fill(const struct chain *chain, struct guest_memory *memory, struct error *err)
+{
+	return make(chain, memory, true, err);
 }

@@ -10,6 +10,7 @@
 #include "vmm/transfer/chain.h"
 #include "vmm/transfer/disk_copy.h"
 #include "vmm/transfer/disk_restore.h"
+#include "vmm/transfer/restore_memory.h"
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -19,6 +20,7 @@
 struct restore {
 	struct restore_options options;
 	struct chain *chain;
+	struct restore_memory memory;
 	uint8_t *bytes; /* of the state */
 	struct state_reader state;
 	bool made[SNAPSHOT_DISKS_MAX]; /* these disks have the snapshot's content */
@@ -225,7 +227,8 @@ int restore_into(struct restore *restore, struct machine *machine, struct error 
 	if (ret == 0)
 		ret = check_layout(restore, memory, err);
 	if (ret == 0)
-		ret = chain_map(restore->chain, memory, err);
+		ret = restore_memory_begin(
+			&restore->memory, restore->chain, machine, &restore->options, err);
 	if (ret == 0 && restore->options.track)
 		ret = count_from(restore, machine, err);
 	if (ret < 0)

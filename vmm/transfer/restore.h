@@ -7,8 +7,9 @@
  *   restore_prepare()  files that changed are verified; the configuration becomes that of the VM that was saved; disks that
  *                      the snapshot holds are put where the configuration wants them
  *   machine_create()
- *   restore_into()     guest memory is mapped from the snapshot, and read when it is touched; machine_run() begins with the state
- *   restore_close()    after machine_run(): memory may be read from the snapshot as long as the machine lives
+ *   restore_into()     guest memory is mapped from the snapshot, or filled from it as it is touched (restore_memory.h);
+ *                      machine_run() begins with the state
+ *   restore_close()    after machine_destroy(): memory may be read from the snapshot as long as the machine lives
  *
  * Threads: the main thread.
  */

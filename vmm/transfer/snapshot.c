@@ -12,6 +12,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/machine/dirty.h"
+#include "vmm/machine/filler.h"
 #include "vmm/machine/machine_devices.h"
 #include "vmm/machine/save.h"
 #include "vmm/transfer/chain.h"
@@ -23,6 +24,7 @@
 #define PROGRESS_NS 200000000u
 
 static void fail(struct snapshot *s);
+static void await_memory(struct snapshot *s);
 
 /* ---- steps ---- */
 
@@ -80,9 +82,11 @@ static void tell_progress(struct loop_timer *timer)
 {
 	struct snapshot *s = container_of(timer, struct snapshot, progress);
 
+	loop_timer_set(machine_loop(s->machine), timer, now_ns() + PROGRESS_NS);
 	if (atomic_load(&s->total))
 		s->user->progress(s->user, s->phase, atomic_load(&s->done), atomic_load(&s->total));
-	loop_timer_set(machine_loop(s->machine), timer, now_ns() + PROGRESS_NS);
+	if (s->waits_memory)
+		await_memory(s);
 }
 
 /* ---- the end ---- */
@@ -291,7 +295,7 @@ static int prepare(struct snapshot *s, struct error *err)
 	return ret < 0 ? ret : snapshot_arm_memory(s, err);
 }
 
-static void folder_made(struct snapshot *s)
+static void begin_to_prepare(struct snapshot *s)
 {
 	snapshot_choose_background(s);
 	s->ret = snapshot_start_disks(s, &s->err);
@@ -299,6 +303,40 @@ static void folder_made(struct snapshot *s)
 		fail(s);
 	else
 		run(s, prepare, prepared);
+}
+
+/*
+ * Memory that is still being filled could only be written while the guest stands still, and that for as long as its source
+ * takes. So it waits, and looks again with each tick of the progress.
+ */
+static void await_memory(struct snapshot *s)
+{
+	uint64_t done = 0, total = 0;
+
+	s->ret = check_cancel(s, &s->err);
+	if (s->ret < 0) {
+		fail(s);
+		return;
+	}
+	if (machine_memory_filling(s->machine, &done, &total)) {
+		atomic_store(&s->done, done);
+		atomic_store(&s->total, total);
+		return;
+	}
+	s->waits_memory = false;
+	set_phase(s, "preparing");
+	begin_to_prepare(s);
+}
+
+static void folder_made(struct snapshot *s)
+{
+	uint64_t done, total;
+
+	s->waits_memory = machine_memory_filling(s->machine, &done, &total);
+	if (s->waits_memory)
+		set_phase(s, "waiting for memory");
+	else
+		begin_to_prepare(s);
 }
 
 static int make_folder(struct snapshot *s, struct error *err)

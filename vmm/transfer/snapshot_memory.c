@@ -5,6 +5,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/machine/dirty.h"
+#include "vmm/machine/filler.h"
 #include "vmm/machine/save.h"
 
 static const uint8_t zeros[MIB(1)];
@@ -12,8 +13,8 @@ static const uint8_t zeros[MIB(1)];
 /* Where it cannot be, the guest stands still longer: said in the log, in the result, and by the pause itself. */
 void snapshot_choose_background(struct snapshot *s)
 {
-	const struct background_config config = {
-		.seccomp = machine_config(s->machine)->seccomp, .device = -1};
+	const struct background_config config = {.seccomp = machine_config(s->machine)->seccomp,
+		.device = machine_uffd_device(s->machine)};
 	struct guest_memory *memory = machine_memory_to_fill(s->machine);
 	struct error why;
 
@@ -23,7 +24,8 @@ void snapshot_choose_background(struct snapshot *s)
 		background_create(&s->background, memory, &config, &why) == 0)
 		return;
 	s->background = NULL;
-	log_info("the snapshot's memory is written while the guest stands still: %s", why.text);
+	log_info("the snapshot's memory is written while the guest stands still: %s%s%s", why.text,
+		*why.hint ? "; to mend it: " : "", why.hint);
 }
 
 /* At a time, so that a cancelled snapshot ends soon, and progress is told. */

@@ -49,10 +49,11 @@ struct snapshot {
 	struct disk_copy *disks[MACHINE_DISKS_MAX];
 
 	struct machine_hold hold;
-	bool waits;	/* for the user: snapshot_hold() */
-	bool asked;	/* the user is to be told of the release */
-	bool holds;	/* machine_hold() was called, and not machine_release() */
-	bool collected; /* dirty pages were taken: to be given up, or back */
+	bool waits_memory; /* for all of it to be there: a restored guest's comes while it runs */
+	bool waits;	   /* for the user: snapshot_hold() */
+	bool asked;	   /* the user is to be told of the release */
+	bool holds;	   /* machine_hold() was called, and not machine_release() */
+	bool collected;	   /* dirty pages were taken: to be given up, or back */
 	bool was_tracking;
 
 	uint64_t began_ns, reported_ns;
