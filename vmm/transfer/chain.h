@@ -99,6 +99,18 @@ int chain_check_memory(
 int chain_map(const struct chain *chain, struct guest_memory *memory, struct error *err);
 int chain_fill(const struct chain *chain, struct guest_memory *memory, struct error *err);
 
+/* What a snapshot says of that disk; NULL: nothing. */
+const struct snapshot_disk *chain_find_disk(
+	const struct snapshot_manifest *manifest, const char *id);
+
+/*
+ * The files that the disk's content is made of, as disk_restore() and disk_merge() take them: the snapshot's own, and where that has changes
+ * only, its parents', down to one that has all of it: CHAIN_LINKS_MAX at most. They last as long as the chain.
+ */
+struct disk_layer;
+int chain_disk_layers(const struct chain *chain, const char *id, struct disk_layer *layers,
+	unsigned *count, struct error *err);
+
 /*
  * Write the chain as one full snapshot into a new folder: memory is byte for byte what a full one would have had. A disk that is a
  * reflink or a copy goes along, shared where the file system can; one that is incremental becomes a copy. Verify it before.

@@ -7,16 +7,13 @@
 #include "vmm/base/util.h"
 #include "vmm/state/state.h"
 #include "vmm/transfer/chain.h"
-#include "vmm/transfer/disk_file.h"
+#include "vmm/transfer/disk_restore.h"
 #include "vmm/transfer/memory_file.h"
 #include "vmm/transfer/snapshot_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #define STEP (MIB(4) / GUEST_PAGE_SIZE)
 
@@ -95,101 +92,37 @@ static int merge_memory(
 
 /* ---- disks ---- */
 
-static const struct snapshot_disk *find_disk(
-	const struct snapshot_manifest *manifest, const char *id)
+static int merge_layers(
+	const struct merge *merge, const struct snapshot_disk *disk, struct error *err)
 {
-	for (unsigned i = 0; i < manifest->disk_count; i++)
-		if (!strcmp(manifest->disks[i].id, id))
-			return &manifest->disks[i];
-	return NULL;
-}
+	struct disk_layer layers[CHAIN_LINKS_MAX];
+	struct disk_restored restored;
+	unsigned count;
+	int ret = chain_disk_layers(merge->chain, disk->id, layers, &count, err);
 
-/* The number of the link that has all of the disk; the chain's count: there is none. */
-static unsigned base_of(const struct chain *chain, const char *id)
-{
-	unsigned link = 0;
-
-	for (; link < chain->count; link++) {
-		const struct snapshot_disk *disk = find_disk(&chain->links[link].manifest, id);
-
-		if (!disk || disk->mode == SNAPSHOT_DISK_NONE)
-			return chain->count;
-		if (disk->mode != SNAPSHOT_DISK_INCREMENTAL)
-			return link;
-	}
-	return link;
-}
-
-static int pump(struct disk_pump *to, const struct chain_link *link,
-	const struct snapshot_disk *disk, struct error *err)
-{
-	_cleanup_close_ int fd = openat(
-		link->dir, disk->file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	char map[SCHEMA_ID_SIZE + sizeof(".map")];
-	struct page_set set;
-	uint64_t size;
-	int ret;
-
-	if (fd < 0)
-		return error_errno(err, errno, "cannot open '%s'", disk->file);
-	to->from = fd;
-	to->from_name = disk->file;
-	/* What was cut off in between is zero when it comes again. */
-	if (ftruncate(to->to, (off_t)disk->size) < 0)
-		return error_errno(err, errno, "cannot give '%s' its size", to->to_name);
-	if (disk->mode != SNAPSHOT_DISK_INCREMENTAL)
-		return ioctl(to->to, FICLONE, fd) == 0 ? 0
-						       : disk_pump_range(to, 0, disk->size, err);
-	to->fresh = false;
-	snprintf(map, sizeof(map), "%s.map", disk->file);
-	ret = disk_map_read(link->dir, map, &set, &size, err);
-	if (ret < 0)
-		return ret;
-	ret = size == disk->size ? disk_pump_blocks(to, &set, size, err)
-				 : error_set(err, ERROR_CORRUPT, "'%s' is of another disk", map);
-	page_set_destroy(&set);
-	return ret;
-}
-
-static int pump_all(
-	struct merge *merge, struct snapshot_disk *disk, unsigned base, int fd, struct error *err)
-{
-	struct disk_pump to = {.to = fd, .to_name = disk->file, .fresh = true};
-	int ret = disk_pump_init(&to, err);
-
-	for (unsigned i = base + 1; ret == 0 && i-- > 0;) {
-		const struct chain_link *link = &merge->chain->links[i];
-		const struct snapshot_disk *part = find_disk(&link->manifest, disk->id);
-
-		BUG_ON(!part); /* base_of() has seen it in each */
-		ret = pump(&to, link, part, err);
-		if (ret < 0)
-			error_prefix(err, "snapshot '%s'", link->path);
-	}
-	disk_pump_release(&to);
-	if (ret == 0 && fdatasync(fd) < 0)
-		ret = error_errno(err, errno, "cannot write '%s' to the disk", disk->file);
+	if (ret == 0)
+		ret = disk_merge(layers, count, merge->dir.fd, disk->file, NULL, &restored, err);
+	if (ret == 0 && restored.size != disk->size)
+		ret = error_set(err, ERROR_CORRUPT,
+			"disk '%s': its file has another size than the manifest says", disk->id);
 	return ret;
 }
 
 static int merge_disk(struct merge *merge, struct snapshot_disk *disk, struct error *err)
 {
-	unsigned base = base_of(merge->chain, disk->id);
 	_cleanup_close_ int fd = -1;
 	struct checksum sum;
 	int ret;
 
 	if (disk->mode == SNAPSHOT_DISK_NONE)
 		return 0;
-	if (base == merge->chain->count)
-		return error_set(err, ERROR_CORRUPT,
-			"disk '%s': no snapshot of the chain has all of it", disk->id);
-	fd = openat(merge->dir.fd, disk->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	ret = merge_layers(merge, disk, err);
+	if (ret < 0)
+		return ret;
+	fd = openat(merge->dir.fd, disk->file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return error_errno(err, errno, "cannot make '%s'", disk->file);
-	ret = pump_all(merge, disk, base, fd, err);
-	if (ret == 0)
-		ret = disk_file_checksum(fd, disk->file, disk->size, NULL, &sum, err);
+		return error_errno(err, errno, "cannot open '%s'", disk->file);
+	ret = disk_file_checksum(fd, disk->file, disk->size, NULL, &sum, err);
 	if (ret < 0)
 		return ret;
 	if (disk->mode == SNAPSHOT_DISK_INCREMENTAL)

@@ -98,37 +98,15 @@ static const char *saved_path(const struct restore *restore, const char *id)
 	return NULL;
 }
 
-static const struct snapshot_disk *find_saved(
-	const struct snapshot_manifest *manifest, const char *id)
-{
-	for (unsigned i = 0; i < manifest->disk_count; i++)
-		if (!strcmp(manifest->disks[i].id, id))
-			return &manifest->disks[i];
-	return NULL;
-}
-
-/* Out of this snapshot's, and where that has changes only, of its parents'. */
 static int make_disk(
 	const struct restore *restore, const char *id, const char *path, struct error *err)
 {
 	struct disk_layer layers[CHAIN_LINKS_MAX];
 	struct disk_restored restored;
-	unsigned count = 0;
-	bool full = false;
+	unsigned count;
+	int ret = chain_disk_layers(restore->chain, id, layers, &count, err);
 
-	for (unsigned i = 0; i < restore->chain->count && !full; i++) {
-		const struct chain_link *link = &restore->chain->links[i];
-		const struct snapshot_disk *disk = find_saved(&link->manifest, id);
-
-		if (!disk || disk->mode == SNAPSHOT_DISK_NONE)
-			break;
-		full = disk->mode != SNAPSHOT_DISK_INCREMENTAL;
-		layers[count++] = (struct disk_layer){link->dir, disk->file, !full};
-	}
-	if (!full)
-		return error_set(err, ERROR_CORRUPT,
-			"disk '%s': no snapshot of the chain holds all of it", id);
-	return disk_restore(layers, count, path, false, NULL, &restored, err);
+	return ret ?: disk_restore(layers, count, path, false, NULL, &restored, err);
 }
 
 /*
