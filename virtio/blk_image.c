@@ -348,7 +348,7 @@ static int open_all(struct blk_image *image, const struct blk_config *config, st
 	int ret = 0;
 
 	if (config->base && !config->readonly && stat(config->path, &st) < 0 && errno == ENOENT)
-		ret = blk_overlay_create(config->path, config->base, err);
+		ret = blk_overlay_create(config->path, config->base, 0, err);
 	if (ret == 0)
 		ret = open_file(image, config, deadline_ns, &st, err);
 	if (ret == 0)

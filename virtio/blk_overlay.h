@@ -28,10 +28,27 @@
 #define BLK_OVERLAY_BITMAP  (1ull << 16)
 #define BLK_OVERLAY_DATA    (BLK_OVERLAY_BITMAP + BLK_OVERLAY_MAX / BLK_OVERLAY_CLUSTER / 8)
 
+#define BLK_OVERLAY_NAME_SIZE 4024 /* of the base's path in the header */
+
 struct blk_overlay;
 
-/* Make the file, of the base's size, whole or not at all. */
-int blk_overlay_create(const char *path, const char *base, struct error *err);
+/* What a file says of itself. It may be in use meanwhile: then it is of some moment. */
+struct blk_overlay_info {
+	uint64_t size, base_size; /* of the disk, and of the base when it was made; bytes */
+	uint64_t clusters, own;	  /* of the disk, and those of them that are the overlay's own */
+	uint64_t stray; /* that have data and are not its own: writes that were never flushed */
+	char base
+		[BLK_OVERLAY_NAME_SIZE]; /* as it was named when it was made; for people, not for open() */
+};
+
+/* Make the file, whole or not at all; of `size` bytes, at least the base's; 0: the base's. */
+int blk_overlay_create(const char *path, const char *base, uint64_t size, struct error *err);
+
+/* The file begins like one. That is for people and for refusals, and no proof. */
+bool blk_overlay_seems(int fd);
+/* Look at a file and check it; against `base` too, where that is not NULL. */
+int blk_overlay_inspect(int fd, const char *path, const char *base, struct blk_overlay_info *info,
+	struct error *err);
 
 /* `fd` is the overlay's file, open, locked, and the caller's to close afterwards. Opens the base and locks it shared. */
 int blk_overlay_open(

@@ -6,6 +6,7 @@
 #include "tests/unit/blk_disk.h"
 #include "virtio/blk_overlay.h"
 #include "vmm/transfer/disk_copy.h"
+#include "vmm/transfer/disk_flatten.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -341,6 +342,62 @@ START_TEST(an_overlay_is_copied_as_the_disk_that_it_is)
 }
 END_TEST
 
+START_TEST(an_overlay_made_flat_is_the_same_disk_without_its_base)
+{
+	_cleanup_free_ uint8_t *got = malloc(MOST);
+	int fd;
+
+	make_base();
+	start_overlay(BLK_CACHE_AUTO);
+	size += 77 * 512;
+	ck_assert_msg(blk_resize(guest.device, &size, &err) == 0, "%s", err.text);
+	for (unsigned round = 0; round < 10; round++)
+		write_some();
+	ck_assert_int_lt(disk_flatten(overlay_path, base_path, crash_path, NULL, &err), 0);
+	ck_assert_msg(strstr(err.text, "in use"), "%s", err.text);
+	disk_end();
+	ck_assert_msg(
+		disk_flatten(overlay_path, base_path, crash_path, NULL, &err) == 0, "%s", err.text);
+	fd = open(crash_path, O_RDONLY);
+	ck_assert_uint_eq((uint64_t)lseek(fd, 0, SEEK_END), size);
+	ck_assert_int_eq(pread(fd, got, size, 0), (ssize_t)size);
+	ck_assert(!memcmp(got, oracle, size));
+	close(fd);
+}
+END_TEST
+
+static void expect_counts(const char *path, uint64_t own, uint64_t stray)
+{
+	struct blk_overlay_info info;
+	int fd = open(path, O_RDONLY);
+
+	ck_assert_msg(blk_overlay_inspect(fd, path, base_path, &info, &err) == 0, "%s", err.text);
+	ck_assert_uint_eq(info.own, own);
+	ck_assert_uint_eq(info.stray, stray);
+	ck_assert_uint_eq(info.clusters, (size + 65535) / 65536);
+	ck_assert_str_eq(info.base, base_path);
+	close(fd);
+}
+
+START_TEST(an_overlay_tells_what_is_its_own_and_what_was_never_flushed)
+{
+	make_base();
+	start_overlay(BLK_CACHE_WRITEBACK);
+	expect_counts(overlay_path, 0, 0);
+	add_write(3, 2);
+	add_write(128 * 7 - 1, 2); /* in two clusters */
+	wait_for(2);
+	expect_counts(overlay_path, 0, 3);
+	flush();
+	expect_counts(overlay_path, 3, 0);
+	add_write(128 * 20, 128);
+	wait_for(1);
+	expect_counts(overlay_path, 3, 1);
+	disk_end();
+	expect_counts(overlay_path, 4, 0);
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 static void expect_refused(enum error_kind kind, const char *words)
@@ -374,8 +431,8 @@ START_TEST(another_base_and_a_damaged_overlay_are_refused)
 	static const off_t header[] = {8, 12, 16, 24, 32, 40, 100, 4080};
 
 	make_base();
-	ck_assert_int_eq(blk_overlay_create(overlay_path, base_path, &err), 0);
-	ck_assert_int_lt(blk_overlay_create(overlay_path, base_path, &err), 0);
+	ck_assert_int_eq(blk_overlay_create(overlay_path, base_path, 0, &err), 0);
+	ck_assert_int_lt(blk_overlay_create(overlay_path, base_path, 0, &err), 0);
 	ck_assert_int_eq(err.kind, ERROR_ALREADY_EXISTS);
 	change_byte(base_path, 0);
 	expect_refused(ERROR_BAD_REQUEST, "is not the base");
@@ -414,7 +471,7 @@ START_TEST(a_base_is_shared_by_readers_and_locked_against_a_writer)
 
 	make_base();
 	snprintf(path, sizeof(path), "%s.sibling", overlay_path);
-	ck_assert_int_eq(blk_overlay_create(path, base_path, &err), 0);
+	ck_assert_int_eq(blk_overlay_create(path, base_path, 0, &err), 0);
 	fd = open(path, O_RDWR);
 	ck_assert_int_eq(blk_overlay_open(&sibling, fd, path, base_path, &err), 0);
 	start_overlay(BLK_CACHE_AUTO);
@@ -455,6 +512,8 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, a_reset_in_mid_flight_leaves_an_overlay_that_goes_on);
 	tcase_add_test(tc, writes_that_overlap_in_flight_leave_either_and_nothing_older);
 	tcase_add_test(tc, an_overlay_is_copied_as_the_disk_that_it_is);
+	tcase_add_test(tc, an_overlay_made_flat_is_the_same_disk_without_its_base);
+	tcase_add_test(tc, an_overlay_tells_what_is_its_own_and_what_was_never_flushed);
 	tcase_add_test(tc, another_base_and_a_damaged_overlay_are_refused);
 	tcase_add_test(tc, a_base_is_shared_by_readers_and_locked_against_a_writer);
 }

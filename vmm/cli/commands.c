@@ -3,6 +3,7 @@
 #include "vmm/cli/commands.h"
 
 #include "vmm/machine/config.h"
+#include "vmm/machine/config_members.h"
 #include "vmm/transfer/snapshot_members.h"
 
 static const struct schema doctor_schema[] = {
@@ -87,6 +88,26 @@ static const struct schema chain_schema[] = {
 		.help = "prune: remove all but the N newest snapshots and those that they rest on"},
 	SWITCH("dry-run", struct chain_options, dry_run,
 		"prune: say what would be removed, and remove nothing"),
+	{.name = NULL},
+};
+
+static const struct schema disk_schema[] = {
+	{.name = "base",
+		.type = SCHEMA_PATH,
+		.offset = offsetof(struct disk_tool_options, base),
+		.max = PATH_LENGTH_MAX,
+		.placeholder = "FILE",
+		.help = "the raw image or block device that the overlay is on, which is only read; create and flatten need it, info and check compare it"},
+	{.name = "size",
+		.type = SCHEMA_SIZE,
+		.offset = offsetof(struct disk_tool_options, size),
+		.min = 512,
+		.max = 1ull << 44,
+		.placeholder = "SIZE",
+		.fallback = "that of the base",
+		.help = "create: make the disk larger than its base"},
+	SWITCH("json", struct disk_tool_options, json,
+		"info, check: print one JSON object instead of lines"),
 	{.name = NULL},
 };
 
@@ -176,6 +197,19 @@ const struct command commands[COMMAND_COUNT] = {
 				"folder OUT. prune removes snapshots below the folder TREE, and refuses where one there "
 				"that stays rests on them. Exit status: 0 done, 1 failed, 2 wrong usage.",
 			.options = chain_schema,
+		},
+	[COMMAND_DISK] =
+		{
+			.name = "disk",
+			.summary = "create, look at, check or flatten overlays on a shared base",
+			.arguments =
+				"create FILE --base BASE | info FILE | check FILE | flatten FILE OUT --base BASE",
+			.notes =
+				"create makes an overlay, a disk that has only what differs from BASE; run and "
+				"restore take it as --disk path=FILE,base=BASE. flatten writes it to the new raw "
+				"image OUT, which needs no base. Exit status: 0 done and right, 1 it failed or is "
+				"damaged, 2 wrong usage.",
+			.options = disk_schema,
 		},
 	[COMMAND_TOP] =
 		{

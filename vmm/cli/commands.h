@@ -27,6 +27,7 @@ enum command_id {
 	COMMAND_EVENTS,
 	COMMAND_INSPECT,
 	COMMAND_CHAIN,
+	COMMAND_DISK,
 	COMMAND_TOP,
 	COMMAND_DOCTOR,
 	COMMAND_COUNT
@@ -57,6 +58,13 @@ struct inspect_options {
 struct chain_options {
 	bool json, zstd, dry_run;
 	unsigned keep; /* 0: not given */
+};
+
+/* What `disk` takes. */
+struct disk_tool_options {
+	bool json;
+	char *base;    /* NULL: not given */
+	uint64_t size; /* 0: not given */
 };
 
 /* The doctor's switches, by place in its table's target. */

@@ -6,6 +6,7 @@
 #include "vmm/base/nearest.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/ctl.h"
+#include "vmm/cli/disk.h"
 #include "vmm/cli/doctor.h"
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
@@ -27,6 +28,7 @@ static int (*const entries[COMMAND_COUNT])(int argc, char *const *argv) = {
 	[COMMAND_EVENTS] = events_main,
 	[COMMAND_INSPECT] = inspect_main,
 	[COMMAND_CHAIN] = chain_main,
+	[COMMAND_DISK] = disk_main,
 	[COMMAND_TOP] = top_main,
 	[COMMAND_DOCTOR] = doctor_main,
 };

@@ -173,15 +173,37 @@ static void find_data(int fd, uint64_t offset, uint64_t end, uint64_t *from, uin
 		*to = min_u64(align_up(max_u64((uint64_t)hole, *from + 1), BLK_DIRTY_BLOCK), end);
 }
 
+/* The same of an overlay: each stretch of it in the file that it is in; behind the base's end there is none. */
+static void find_overlay_data(const struct blk_overlay *overlay, uint64_t offset, uint64_t end,
+	uint64_t *from, uint64_t *to)
+{
+	for (uint64_t at = offset, len; at < end; at += len) {
+		uint64_t place, shift;
+		int fd;
+
+		len = end - at;
+		fd = blk_overlay_find(overlay, at, &len, &place);
+		shift = place - at;
+		if (fd < 0)
+			continue;
+		find_data(fd, place, place + len, from, to);
+		*from = max_u64(align_down(*from - shift, BLK_DIRTY_BLOCK), offset);
+		*to = min_u64(align_up(*to - shift, BLK_DIRTY_BLOCK), end);
+		if (*from < at + len)
+			return;
+	}
+	*from = *to = end;
+}
+
 int disk_pump_range(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err)
 {
 	uint64_t end = offset + len, from, to;
 	int ret = 0;
 
 	while (offset < end && ret == 0) {
-		from = offset; /* an overlay's holes are found by reading */
-		to = end;
-		if (!pump->overlay)
+		if (pump->overlay)
+			find_overlay_data(pump->overlay, offset, end, &from, &to);
+		else
 			find_data(pump->from, offset, end, &from, &to);
 		if (from > offset) {
 			ret = disk_pump_clear(pump, offset, from - offset, err);

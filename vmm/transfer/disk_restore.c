@@ -221,48 +221,17 @@ static int fill_volume(
 	return compose(c, fd, path, false, restored, err);
 }
 
-static int sync_folder_of(const char *path, struct error *err)
-{
-	_cleanup_free_ char *folder = strdup(path);
-	_cleanup_close_ int fd = -1;
-	char *slash = folder ? strrchr(folder, '/') : NULL;
-
-	if (slash)
-		slash[slash == folder] = '\0';
-	fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) < 0)
-		return error_errno(err, errno, "cannot write the folder of '%s'", path);
-	return 0;
-}
-
-static int put_in_place(const char *made, const char *path, bool replace, struct error *err)
-{
-	if (renameat2(AT_FDCWD, made, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE) < 0)
-		return error_errno(err, errno, "cannot make '%s'", path);
-	return sync_folder_of(path, err);
-}
-
 static int make_file(struct composition *c, const char *path, bool replace,
 	struct disk_restored *restored, struct error *err)
 {
-	_cleanup_free_ char *made = NULL;
-	_cleanup_close_ int fd = -1;
-	int ret;
+	struct file_part part;
+	int ret = file_part_open(&part, path, replace, err);
 
-	if (!replace && access(path, F_OK) == 0) {
-		error_set(err, ERROR_ALREADY_EXISTS, "'%s' is there already", path);
-		return error_hint(err, "name another file, or remove it");
-	}
-	if (asprintf(&made, "%s.part-%d", path, getpid()) < 0)
-		return error_errno(err, ENOMEM, "cannot make '%s'", path);
-	fd = open(made, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return error_errno(err, errno, "cannot make '%s'", made);
-	ret = compose(c, fd, made, true, restored, err);
 	if (ret == 0)
-		ret = put_in_place(made, path, replace, err);
-	if (ret < 0)
-		unlink(made);
+		ret = compose(c, part.fd, part.made, true, restored, err);
+	if (ret == 0)
+		ret = file_part_commit(&part, replace, err);
+	file_part_abandon(&part);
 	return ret;
 }
 

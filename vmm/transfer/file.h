@@ -38,3 +38,19 @@ int file_make(int dir, const char *name, const void *bytes, size_t size, struct 
  */
 int file_load(int dir, const char *name, uint64_t limit, uint8_t **bytes, size_t *size,
 	struct error *err);
+
+/*
+ * A file that grows as PATH.part-PID beside its place and gets its name when it is whole and on the disk. Open it, write to `fd`, commit it;
+ * without a commit, abandon it, and nothing is left. `path` must outlive it.
+ */
+struct file_part {
+	const char *path;
+	char *made;
+	int fd;
+};
+
+int file_part_open(struct file_part *part, const char *path, bool replace, struct error *err);
+/* `replace`: over what is there; else that is refused. */
+int file_part_commit(struct file_part *part, bool replace, struct error *err);
+/* After a commit it only closes. */
+void file_part_abandon(struct file_part *part);
