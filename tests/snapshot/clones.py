@@ -5,7 +5,7 @@ import subprocess
 
 from contextlib import ExitStack
 
-from guests import Guest, Restored, check, folder_in, restore_and_check, test
+from guests import Guest, Restored, check, folder_in, refusal, restore_and_check, test
 
 CLONES = 8
 
@@ -33,6 +33,19 @@ def _(env):
             vm.snapshot(f"{folder}/{name}")
         ids.append(generation_id(env, f"{folder}/{name}"))
     check(ids[0] == ids[1] and len(set(ids)) == 3, f"{ids}")
+
+
+@test("addresses for a clone's guest that are none, of no network or for no clone are refused before anything starts")
+def _(env):
+    folder = folder_in(env)
+    with Guest(env, does="remember every=8") as vm, vm.tell() as console:
+        console.generation()
+        vm.snapshot(f"{folder}/s")
+    for address, why in (("address=10.0.0.7", "with a prefix"), ("address=10.0.0.7/33", "with a prefix"), ("address=fe80::1/129", "with a prefix"),
+                         ("address=10.0.0.7/+4", "with a prefix"), ("address=10.0.0.7/24,gateway=there", "gateway: 'there' is no address"),
+                         ("address=10.0.0.7/24", "no network 'net0'"), ("gateway=10.0.0.1", "address")):
+        check(why in refusal(env, f"{folder}/s", "--clone", "--guest-address", address, status=2), f"{address}: another reason")
+    check("only a clone" in refusal(env, f"{folder}/s", "--guest-address", "address=10.0.0.7/24", status=2), "it is no clone")
 
 
 @test("clones that run at once share what none of them has written, and their disks' blocks")

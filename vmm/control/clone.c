@@ -4,7 +4,7 @@
  *
  * The clone of a snapshot begins as its sibling: the same host name, machine id, addresses. So once it runs, its agent is told who it
  * is now (identity.change): the VM's name as the host name, a machine id at random, for each network the MAC address that the VM's
- * configuration gives or its name leads to, the time, and entropy. An agent that was in the midst of something, or whose
+ * configuration gives or its name leads to, the IP addresses that were given, the time, and entropy. An agent that was in the midst of something, or whose
  * connection ended with the restore, is asked again for a while; a guest without one keeps what it has, and the log says so.
  */
 #include "vmm/control/control_private.h"
@@ -30,7 +30,10 @@ static void add_interface(
 {
 	struct virtio_pci *vp =
 		machine_devices_find(machine_devices(control->machine), VIRTIO_ID_NET, options->id);
+	const struct restore_options *chosen = control->clone.options;
 	uint8_t had[6], wanted[6];
+	json_t *interface;
+	bool changes;
 
 	if (!vp)
 		return;
@@ -39,9 +42,16 @@ static void add_interface(
 		memcpy(wanted, options->mac, sizeof(wanted));
 	else
 		net_derive_mac(machine_config(control->machine)->name, options->id, wanted);
-	if (memcmp(had, wanted, sizeof(had)) != 0)
-		json_array_append_new(interfaces,
-			json_pack("{s:o, s:o}", "mac", mac_text(had), "new_mac", mac_text(wanted)));
+	interface = json_pack("{s:o}", "mac", mac_text(had));
+	changes = clone_addresses_describe(
+		chosen->addresses, chosen->address_count, options->id, interface);
+	if (memcmp(had, wanted, sizeof(had)) != 0) {
+		json_object_set_new(interface, "new_mac", mac_text(wanted));
+		changes = true;
+	}
+	if (changes)
+		json_array_append(interfaces, interface);
+	json_decref(interface);
 }
 
 static json_t *describe(struct control *control)
@@ -97,10 +107,11 @@ void clone_init(struct control *control)
 	control->clone.again.fire = ask_again;
 }
 
-void clone_begin(struct control *control)
+void clone_begin(struct control *control, const struct restore_options *options)
 {
 	const struct machine_config *config = machine_config(control->machine);
 
+	control->clone.options = options;
 	control->clone.wanted = config->vsock_cid;
 	if (!config->vsock_cid)
 		log_warn(

@@ -177,8 +177,8 @@ int control_create(
 void control_continue(struct control *control, const struct restore *restore)
 {
 	restore_series(restore, &control->series);
-	if (restore_is_clone(restore))
-		clone_begin(control);
+	if (restore_chosen(restore)->clone)
+		clone_begin(control, restore_chosen(restore));
 }
 
 void control_admit(struct control *control, int fd)

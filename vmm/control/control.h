@@ -32,7 +32,7 @@ struct control;
 int control_create(
 	struct machine *machine, const char *path, struct control **out, struct error *err);
 
-/* The machine began from this snapshot: the next incremental one has it as its parent. Before machine_run(). */
+/* The machine began from this snapshot: the next incremental one has it as its parent. Before machine_run(); it outlives control. */
 void control_continue(struct control *control, const struct restore *restore);
 
 /* A connected stream socket as a client, whoever its peer is; taken over. Main thread. */

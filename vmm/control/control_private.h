@@ -99,6 +99,7 @@ struct control {
 	uint64_t last_job;
 	struct plug_task *plug_tasks;
 	struct clone_identity {
+		const struct restore_options *options;
 		struct guest_asker asker;
 		struct loop_timer again;
 		unsigned tries;
@@ -209,7 +210,7 @@ void serve_job_cancel(struct rpc_call *call);
 
 void clone_init(struct control *control);
 /* The machine is the clone of another: its agent is told, once the guest runs. */
-void clone_begin(struct control *control);
+void clone_begin(struct control *control, const struct restore_options *options);
 void clone_state_changed(struct control *control, enum machine_state state);
 
 /* ---- snapshot.c ---- */

@@ -12,6 +12,7 @@
 #include "virtio/net.h"
 #include "vmm/base/error.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/clone_address.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/schema/schema.h"
 
@@ -87,12 +88,14 @@ struct machine_config {
 
 /* Names, types, ranges, defaults and help of all of the above: the options of `run`, the keys of the file. */
 extern const struct schema machine_config_schema[];
-/* How a VM is restored: the options of `restore` that are not the VM's own. */
+/* How a VM is restored: the options of `restore` that are not the VM's own. schema_release() frees its texts. */
 struct restore_options {
 	bool clone, track;
 	enum { VERIFY_CHANGED, VERIFY_ALL } verify;
 	/* AUTO: map, and on demand where any of it is compressed. */
 	enum { MEMORY_FROM_AUTO, MEMORY_FROM_MAP, MEMORY_FROM_ONDEMAND, MEMORY_FROM_READ } memory;
+	unsigned address_count;
+	struct clone_address addresses[CLONE_ADDRESSES_MAX];
 };
 
 /* The options of `restore`: these, and those of `run` that can be given anew. */

@@ -156,18 +156,29 @@ static int take_switches(json_t *flags, struct restore_options *options, struct 
 			json_object_set(own, s->name, value);
 		json_object_del(flags, s->name);
 	}
-	memset(options, 0, sizeof(*options));
 	ret = schema_fill(machine_restore_switches, own, options, "", err);
 	json_decref(own);
 	return ret;
+}
+
+static int check_addresses(const struct restore_options *options,
+	const struct machine_config *config, struct error *err)
+{
+	if (options->address_count && !options->clone)
+		return error_set(err, ERROR_BAD_REQUEST,
+			"guest-address: only a clone's guest is told another (--clone)");
+	return clone_addresses_check(options->addresses, options->address_count, config, err);
 }
 
 int machine_config_from_saved(struct machine_config *config, const json_t *saved, json_t *flags,
 	struct restore_options *options, struct error *err)
 {
 	json_t *merged = json_deep_copy(saved);
-	int ret = merged ? take_switches(flags, options, err)
-			 : error_errno(err, ENOMEM, "configuration");
+	int ret;
+
+	memset(options, 0, sizeof(*options));
+	ret = merged ? take_switches(flags, options, err)
+		     : error_errno(err, ENOMEM, "configuration");
 
 	if (ret == 0 && options->clone)
 		forget_addresses(merged);
@@ -185,5 +196,12 @@ int machine_config_from_saved(struct machine_config *config, const json_t *saved
 	if (ret == 0)
 		ret = machine_config_from_json(config, merged, err);
 	json_decref(merged);
+	if (ret == 0) {
+		ret = check_addresses(options, config, err);
+		if (ret < 0)
+			machine_config_free(config);
+	}
+	if (ret < 0)
+		schema_release(machine_restore_switches, options);
 	return ret;
 }

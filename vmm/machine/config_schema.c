@@ -151,6 +151,33 @@ static const struct schema_choice memory_sources[] = {{"auto", MEMORY_FROM_AUTO}
 	{NULL, 0}};
 
 #define RESTORE(field) STORE(struct restore_options, field)
+#define ADDRESS(field) STORE(struct clone_address, field)
+
+static const struct schema guest_address_members[] = {
+	{.name = "net",
+		.type = SCHEMA_ID,
+		ADDRESS(net),
+		.value = "net0",
+		.placeholder = "ID",
+		.help = "the network device"},
+	{.name = "address",
+		.type = SCHEMA_TEXT,
+		ADDRESS(address),
+		.required = true,
+		.min = 1,
+		.max = 63,
+		.placeholder = "ADDRESS/PREFIX",
+		.help = "what takes the place of the addresses that its interface has in the guest"},
+	{.name = "gateway",
+		.type = SCHEMA_TEXT,
+		ADDRESS(gateway),
+		.min = 1,
+		.max = 63,
+		.placeholder = "ADDRESS",
+		.fallback = "none",
+		.help = "where the guest's default route goes"},
+	{.name = NULL},
+};
 
 /* Their target is a struct restore_options; the rest of the table is the VM's. */
 const struct schema machine_restore_switches[] = {

@@ -65,6 +65,7 @@ void restore_close(struct restore *restore)
 	state_close(&restore->state);
 	free(restore->bytes);
 	chain_close(restore->chain);
+	schema_release(machine_restore_switches, &restore->options);
 	free(restore);
 }
 
@@ -215,9 +216,9 @@ int restore_into(struct restore *restore, struct machine *machine, struct error 
 		machine, &restore->state, restore->options.clone, restore->options.track, err);
 }
 
-bool restore_is_clone(const struct restore *restore)
+const struct restore_options *restore_chosen(const struct restore *restore)
 {
-	return restore->options.clone;
+	return &restore->options;
 }
 
 void restore_series(const struct restore *restore, struct snapshot_series *series)

@@ -27,13 +27,14 @@ void restore_close(struct restore *restore);
 /* The configuration that was saved; borrowed. */
 const json_t *restore_config(const struct restore *restore);
 
+/* Takes the options' texts, also when it fails. */
 int restore_prepare(struct restore *restore, const struct restore_options *options,
 	struct machine_config *config, struct error *err);
 
 int restore_into(struct restore *restore, struct machine *machine, struct error *err);
 
-/* It is to be another VM than the one that was saved. */
-bool restore_is_clone(const struct restore *restore);
+/* As they were given to restore_prepare(); borrowed. */
+const struct restore_options *restore_chosen(const struct restore *restore);
 
 /* What the next incremental snapshot of the VM builds on. */
 void restore_series(const struct restore *restore, struct snapshot_series *series);
