@@ -168,18 +168,15 @@ START_TEST(an_incremental_notes_what_came_and_what_became_zero)
 }
 END_TEST
 
-START_TEST(compressed_frames_hold_every_page_once)
+/* That they are the memory, each page in one of them. */
+static void check_frames(void)
 {
 	_cleanup_free_ uint8_t *all = calloc(PAGES + ZSTD_BLOCK_PAGES, GUEST_PAGE_SIZE);
 	_cleanup_free_ uint8_t *block = malloc(ZSTD_BLOCK_PAGES * GUEST_PAGE_SIZE);
-	const struct snapshot_part *part;
+	const struct snapshot_part *part = snapshot_manifest_part(&manifest, "memory.zst");
+	int fd = openat(dir, "memory.zst", O_RDONLY);
 	struct zstd_frames frames;
-	int fd;
 
-	config.compression = SNAPSHOT_ZSTD;
-	write_all();
-	part = snapshot_manifest_part(&manifest, "memory.zst");
-	fd = openat(dir, "memory.zst", O_RDONLY);
 	MUST(zstd_frames_open(&frames, fd, part->size, PAGES, &part->sum, &err));
 	for (uint64_t i = 0; i < frames.count; i++) {
 		const struct zstd_entry *entry = &frames.entries[i];
@@ -194,6 +191,13 @@ START_TEST(compressed_frames_hold_every_page_once)
 	ck_assert_mem_eq(all, memory, PAGES * GUEST_PAGE_SIZE);
 	zstd_frames_close(&frames);
 	close(fd);
+}
+
+START_TEST(compressed_frames_hold_every_page_once)
+{
+	config.compression = SNAPSHOT_ZSTD;
+	write_all();
+	check_frames();
 }
 END_TEST
 
@@ -249,6 +253,59 @@ START_TEST(a_page_that_comes_twice_is_an_error)
 	ck_assert_int_lt(memory_file_put(file, PAGES, memory, 1, &err), 0);
 	ck_assert_int_lt(memory_file_put(file, 0, memory, UINT64_MAX, &err), 0);
 	memory_file_close(file);
+}
+END_TEST
+
+/* As a guest writes between two passes: pages come, change, become zero and are something again. */
+static void put_again_and_again(struct memory_file *file)
+{
+	_cleanup_free_ uint8_t *last = malloc(PAGES * GUEST_PAGE_SIZE);
+	unsigned seed = 11;
+
+	memcpy(last, memory, PAGES * GUEST_PAGE_SIZE);
+	for (unsigned pass = 0; pass < 6; pass++) {
+		for (unsigned i = 0; i < PAGES; i++)
+			if (pass && rand_r(&seed) % 3 == 0)
+				page_fill(memory + (size_t)i * GUEST_PAGE_SIZE,
+					rand_r(&seed) % 2 ? (uint64_t)rand_r(&seed) + 1 : 0);
+		if (pass == 5)
+			memcpy(memory, last, PAGES * GUEST_PAGE_SIZE);
+		MUST(memory_file_put(file, 0, memory, 700, &err));
+		MUST(memory_file_put(file, 700, memory + 700 * GUEST_PAGE_SIZE, PAGES - 700, &err));
+	}
+}
+
+START_TEST(where_pages_may_come_again_the_last_of_each_counts)
+{
+	_cleanup_free_ uint8_t *sums = NULL, *sums_once = NULL, *bytes = NULL;
+	struct memory_file *file;
+	uint64_t data;
+	size_t size;
+
+	write_all();
+	sums_once = load(PAGE_SUMS_FILE, &size);
+	data = manifest.data_pages;
+	unlinkat(dir, "memory", 0);
+	unlinkat(dir, PAGE_SUMS_FILE, 0);
+
+	config.compression = _i ? SNAPSHOT_ZSTD : SNAPSHOT_PLAIN;
+	config.again = true;
+	MUST(memory_file_open(&file, &config, &err));
+	put_again_and_again(file);
+	manifest.part_count = 0;
+	MUST(memory_file_finish(file, &manifest, &err));
+	memory_file_close(file);
+	sums = load(PAGE_SUMS_FILE, &size);
+	ck_assert_mem_eq(sums, sums_once, size);
+	ck_assert_uint_eq(manifest.data_pages, data);
+	ck_assert_uint_eq(manifest.data_pages + manifest.zero_pages, PAGES);
+	ck_assert_int_lt(faccessat(dir, "memory.waiting", F_OK, 0), 0);
+	if (_i) {
+		check_frames();
+	} else {
+		bytes = load("memory", &size);
+		ck_assert_mem_eq(bytes, memory, size);
+	}
 }
 END_TEST
 
@@ -380,6 +437,7 @@ int main(void)
 	tcase_add_test(tc, compressed_frames_hold_every_page_once);
 	tcase_add_test(tc, several_threads_may_put_pages_at_once);
 	tcase_add_test(tc, a_page_that_comes_twice_is_an_error);
+	tcase_add_loop_test(tc, where_pages_may_come_again_the_last_of_each_counts, 0, 2);
 	tcase_add_test(tc, progress_is_told_and_cancel_is_heard);
 	tcase_add_test(tc, a_full_disk_is_told_with_its_mend);
 	tcase_add_test(tc, ranges_that_cannot_be_are_refused);

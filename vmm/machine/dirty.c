@@ -15,10 +15,12 @@ int machine_dirty_start(struct machine *m, struct error *err)
 	if (ret < 0)
 		return ret;
 	m->follows_dirty = true;
-	ret = dirty_engine_arm(&m->dirty, err);
-	if (ret < 0)
-		machine_dirty_stop(m);
-	return ret;
+	return 0;
+}
+
+int machine_dirty_arm(struct machine *m, struct error *err)
+{
+	return dirty_engine_arm(&m->dirty, err);
 }
 
 int machine_dirty_start_clean(struct machine *m, struct error *err)
@@ -61,4 +63,9 @@ void machine_dirty_rollback(struct machine *m)
 struct dirty_engine *machine_dirty_engine(struct machine *m)
 {
 	return &m->dirty;
+}
+
+struct dirty_user *machine_dirty_user(struct machine *m)
+{
+	return &m->dirty_user;
 }

@@ -3,15 +3,17 @@
  * A machine's dirty pages, for a chain of snapshots: which changed since the last one that was committed. See
  * vmm/kvm/dirty_engine.h, of which this is one user; what moves the guest elsewhere joins as another.
  *
- * All functions on the main thread.
+ * All functions on the main thread, but machine_dirty_arm().
  */
 #pragma once
 
 #include "vmm/kvm/dirty_engine.h"
 #include "vmm/machine/machine.h"
 
-/* Begin to track; the guest may run. The first collect finds every page. 0 also where it is on already. */
+/* Begin to track; the guest may run. The first collect finds every page. 0 also where it is on already. Quick, whatever the memory's size. */
 int machine_dirty_start(struct machine *machine, struct error *err);
+/* Before the first collect, on any thread, while vCPUs run: else that is done in the pause. Some ms a GiB. */
+int machine_dirty_arm(struct machine *machine, struct error *err);
 /* Before vCPUs run: no page is dirty, the last committed snapshot being what the machine is made of. */
 int machine_dirty_start_clean(struct machine *machine, struct error *err);
 /* Not in a pause: KVM takes its time. */
@@ -29,3 +31,5 @@ void machine_dirty_rollback(struct machine *machine);
 
 /* For other users. */
 struct dirty_engine *machine_dirty_engine(struct machine *machine);
+/* The one of all above, for who copies in passes. */
+struct dirty_user *machine_dirty_user(struct machine *machine);

@@ -26,7 +26,7 @@
  * fill any pool. The huge page is split by it.
  *
  * It is for anonymous memory in ordinary pages, huge ones of the kernel's own making included; hugetlb and memory that is a
- * file's (a guest that was restored) it refuses, in words. While it exists memory that is unplugged keeps its pages
+ * file's (a guest that was restored) it refuses, in words: see precopy.h for those. While it exists memory that is unplugged keeps its pages
  * (guest_memory_hold()): the guest sees no difference. A guest that resets only writes: what is read stays as it was.
  *
  * A vCPU that waits in a fault cannot be kicked out of KVM_RUN: a pause during background_run() takes as long as the

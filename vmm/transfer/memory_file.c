@@ -7,6 +7,10 @@
  * threads share is atomic: which pages came and which are zero (a bit each), the chunks' checksums, the counters. Long
  * runs go to the disk past the page cache (O_DIRECT), straight from the guest's memory: that costs a fraction of the CPU time, and takes
  * no memory from the guests beside us. Of short ones the kernel is told to begin early, so that not all is left for the end.
+ *
+ * Where pages may come again (`again`) the checksum of each is kept, to be taken out of its chunk's when another comes, and which
+ * pages of the file hold something, whatever it is: a page that has become zero is written there. Compressed frames cannot be
+ * written over: the pages wait in a file without a name, and are compressed at the end.
  */
 #include "vmm/transfer/memory_file.h"
 
@@ -30,6 +34,8 @@
 #define THREADS_MAX 8
 #define DIRECT_MIN  KIB(64) /* shorter runs are gathered by the page cache */
 
+#define WAITING_FILE "memory.waiting" /* for no longer than it takes to remove the name */
+
 struct memory_file {
 	struct memory_file_config config;
 	const char *name;
@@ -38,41 +44,90 @@ struct memory_file {
 	struct page_sums sums;
 	struct zstd_writer *zstd;      /* NULL: not compressed */
 	_Atomic uint64_t *seen, *zero; /* a bit a page */
-	_Atomic uint64_t looked, data, zeros, bytes, pushed;
+	_Atomic uint64_t looked, bytes, pushed;
+
+	/* Where pages may come again. */
+	_Atomic uint64_t *written; /* a bit a page: something was put there */
+	struct checksum *latest;   /* of each page, as it came last; zeros for one of zeros */
+	int packed;		   /* -1, or `memory.zst`: `fd` is the file without a name */
 };
+
+static int make_file(struct memory_file *file, int *fd, struct error *err)
+{
+	*fd = openat(file->config.dir, file->name,
+		O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return *fd < 0 ? error_errno(err, errno, "cannot make '%s'", file->name) : 0;
+}
+
+/* Another way to the same file. */
+static void open_direct(struct memory_file *file, const char *name)
+{
+	file->direct = openat(file->config.dir, name, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+}
+
+static int make_waiting(struct memory_file *file, struct error *err)
+{
+	file->fd = openat(file->config.dir, WAITING_FILE,
+		O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (file->fd < 0)
+		return error_errno(err, errno, "cannot make '%s'", WAITING_FILE);
+	open_direct(file, WAITING_FILE);
+	if (unlinkat(file->config.dir, WAITING_FILE, 0) < 0)
+		return error_errno(err, errno, "cannot remove the name of '%s'", WAITING_FILE);
+	return 0;
+}
+
+static int make_files(struct memory_file *file, struct error *err)
+{
+	const struct memory_file_config *config = &file->config;
+	bool packs = config->compression == SNAPSHOT_ZSTD;
+	int ret = make_file(file, packs && config->again ? &file->packed : &file->fd, err);
+
+	if (ret == 0 && packs && config->again)
+		ret = make_waiting(file, err);
+	else if (ret == 0 && !packs)
+		open_direct(file, file->name);
+	if (ret == 0 && packs)
+		ret = zstd_writer_create(&file->zstd, config->again ? file->packed : file->fd,
+			config->pages, config->level ?: ZSTD_LEVEL_DEFAULT, err);
+	if (ret == 0 && (!packs || config->again) &&
+		ftruncate(file->fd, (off_t)(config->pages * GUEST_PAGE_SIZE)) < 0)
+		ret = error_errno(err, errno, "cannot give '%s' its size", file->name);
+	return ret;
+}
+
+static int make_notes(struct memory_file *file, struct error *err)
+{
+	uint64_t pages = file->config.pages, words = pages / 64 + 1;
+	bool again = file->config.again;
+	int ret = page_sums_create(&file->sums, pages, err);
+
+	if (ret < 0)
+		return ret;
+	file->seen = calloc(words, sizeof(*file->seen));
+	file->zero = calloc(words, sizeof(*file->zero));
+	file->written = again ? calloc(words, sizeof(*file->written)) : NULL;
+	file->latest = again ? calloc(pages + 1, sizeof(*file->latest)) : NULL;
+	if (!file->seen || !file->zero || (again && (!file->written || !file->latest)))
+		return error_errno(err, ENOMEM, "cannot write memory");
+	return 0;
+}
 
 int memory_file_open(
 	struct memory_file **out, const struct memory_file_config *config, struct error *err)
 {
 	struct memory_file *file = calloc(1, sizeof(*file));
-	uint64_t words = config->pages / 64 + 1;
 	int ret;
 
 	if (!file)
 		return error_errno(err, ENOMEM, "cannot write memory");
 	file->config = *config;
-	file->fd = file->direct = -1;
-	file->seen = calloc(words, sizeof(*file->seen));
-	file->zero = calloc(words, sizeof(*file->zero));
+	file->fd = file->direct = file->packed = -1;
 	file->name =
 		config->compression == SNAPSHOT_ZSTD ? SNAPSHOT_ZSTD_FILE : SNAPSHOT_MEMORY_FILE;
-	ret = page_sums_create(&file->sums, config->pages, err);
-	if (ret == 0 && (!file->seen || !file->zero))
-		ret = error_errno(err, ENOMEM, "cannot write memory");
-	if (ret == 0) {
-		file->fd = openat(config->dir, file->name,
-			O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (file->fd < 0)
-			ret = error_errno(err, errno, "cannot make '%s'", file->name);
-	}
-	if (ret == 0 && config->compression == SNAPSHOT_PLAIN)
-		file->direct = openat(
-			config->dir, file->name, O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
-	if (ret == 0 && config->compression == SNAPSHOT_ZSTD)
-		ret = zstd_writer_create(&file->zstd, file->fd, config->pages,
-			config->level ?: ZSTD_LEVEL_DEFAULT, err);
-	else if (ret == 0 && ftruncate(file->fd, (off_t)(config->pages * GUEST_PAGE_SIZE)) < 0)
-		ret = error_errno(err, errno, "cannot give '%s' its size", file->name);
+	ret = make_notes(file, err);
+	if (ret == 0)
+		ret = make_files(file, err);
 	if (ret < 0)
 		memory_file_close(file);
 	else
@@ -88,10 +143,11 @@ void memory_file_close(struct memory_file *file)
 	page_sums_destroy(&file->sums);
 	free(file->seen);
 	free(file->zero);
-	if (file->fd >= 0)
-		close(file->fd);
-	if (file->direct >= 0)
-		close(file->direct);
+	free(file->written);
+	free(file->latest);
+	cleanup_close(&file->fd);
+	cleanup_close(&file->direct);
+	cleanup_close(&file->packed);
 	free(file);
 }
 
@@ -102,38 +158,66 @@ static bool bit(const uint64_t words[WORDS], unsigned n)
 	return words[n / 64] >> (n % 64) & 1;
 }
 
-/* Each page once: a second time would undo its checksum. */
-static bool mark_seen(struct memory_file *file, uint64_t page, uint64_t count)
+/* The pages' bits in a row of them; which of the bits were there before, if any. */
+static uint64_t set_bits(_Atomic uint64_t *words, uint64_t page, uint64_t count)
 {
-	uint64_t again = 0;
+	uint64_t before = 0;
 
 	for (uint64_t end = page + count; page < end;) {
 		uint64_t in_word = min_u64(64 - page % 64, end - page);
 		uint64_t mask = (UINT64_MAX >> (64 - in_word)) << (page % 64);
 
-		again |= atomic_fetch_or_explicit(
-				 &file->seen[page / 64], mask, memory_order_relaxed) &
-			 mask;
+		before |= atomic_fetch_or_explicit(&words[page / 64], mask, memory_order_relaxed) &
+			  mask;
 		page += in_word;
 	}
-	return !again;
+	return before;
 }
 
-/* Which of the block's pages first .. first + count - 1 hold something; their number. `host` is of the block's page 0. */
+static void set_bit(_Atomic uint64_t *words, uint64_t page, bool value)
+{
+	uint64_t mask = 1ull << (page % 64);
+
+	if (value)
+		atomic_fetch_or_explicit(&words[page / 64], mask, memory_order_relaxed);
+	else if (atomic_load_explicit(&words[page / 64], memory_order_relaxed) & mask)
+		atomic_fetch_and_explicit(&words[page / 64], ~mask, memory_order_relaxed);
+}
+
+static bool has_bit(const _Atomic uint64_t *words, uint64_t page)
+{
+	return atomic_load_explicit(&words[page / 64], memory_order_relaxed) >> (page % 64) & 1;
+}
+
+static void sum(struct memory_file *file, uint64_t page, const uint8_t *bytes, bool zero)
+{
+	struct checksum now;
+
+	if (!file->latest) {
+		if (!zero)
+			page_sums_add(&file->sums, page, bytes);
+		return;
+	}
+	now = zero ? (struct checksum){0} : page_sum(page, bytes);
+	page_sums_toggle(&file->sums, page, file->latest[page]);
+	page_sums_toggle(&file->sums, page, now);
+	file->latest[page] = now;
+}
+
+/* Which of the block's pages first .. first + count - 1 are to be written; their number. `host` is of the block's page 0. */
 static unsigned look(struct memory_file *file, uint64_t block, const uint8_t *host, unsigned first,
 	unsigned count, uint64_t data[WORDS])
 {
 	unsigned found = 0;
 
 	for (unsigned i = first; i < first + count; i++) {
-		const uint8_t *page = host ? host + (size_t)i * GUEST_PAGE_SIZE : NULL;
+		const uint8_t *page = host + (size_t)i * GUEST_PAGE_SIZE;
+		bool zero = page_is_zero(page);
 
-		if (!page || page_is_zero(page)) {
-			atomic_fetch_or_explicit(&file->zero[(block + i) / 64],
-				1ull << ((block + i) % 64), memory_order_relaxed);
+		set_bit(file->zero, block + i, zero);
+		sum(file, block + i, page, zero);
+		if (zero && !(file->written && has_bit(file->written, block + i)))
 			continue;
-		}
-		page_sums_add(&file->sums, block + i, page);
 		data[i / 64] |= 1ull << (i % 64);
 		found++;
 	}
@@ -148,6 +232,8 @@ static int write_run(struct memory_file *file, uint64_t block, const uint8_t *ho
 	uint64_t offset = (block + from) * GUEST_PAGE_SIZE;
 
 	atomic_fetch_add(&file->bytes, size);
+	if (file->written) /* few zeros that are written along, too: they may not stay so */
+		set_bits(file->written, block + from, to - from);
 	if (file->direct >= 0 && size >= DIRECT_MIN && (uintptr_t)bytes % GUEST_PAGE_SIZE == 0 &&
 		pwrite(file->direct, bytes, size, (off_t)offset) == (ssize_t)size)
 		return 0;
@@ -196,22 +282,21 @@ static int put_block(struct memory_file *file, uint64_t block, const uint8_t *ho
 
 	if (file->config.cancel && atomic_load(file->config.cancel))
 		return error_set(err, ERROR_CANCELLED, "cancelled");
-	if (!mark_seen(file, block + first, count))
+	/* A second time would undo its checksum. */
+	if (set_bits(file->seen, block + first, count) && !file->config.again)
 		return error_set(err, ERROR_INTERNAL,
 			"a page of memory was to be written twice, near page %" PRIu64,
 			block + first);
 	found = look(file, block, host, first, count, data);
-	if (found && file->zstd)
+	if (found && file->zstd && !file->config.again)
 		ret = zstd_writer_put(file->zstd, block, host, data, err);
 	else if (found)
 		ret = write_runs(file, block, host, data, err);
 	if (ret < 0)
 		return ret;
-	if (file->zstd)
+	if (file->zstd && !file->config.again)
 		atomic_store(&file->bytes, zstd_writer_size(file->zstd));
 	push(file);
-	atomic_fetch_add(&file->data, found);
-	atomic_fetch_add(&file->zeros, count - found);
 	atomic_fetch_add(&file->looked, count);
 	if (file->config.progress)
 		file->config.progress(
@@ -385,6 +470,52 @@ static int write_sums(
 	return ret ?: make_part(file, PAGE_SUMS_FILE, bytes, size, manifest, err);
 }
 
+/* A block of what waits; `data`: which of its pages hold something. */
+static int pack_block(struct memory_file *file, uint64_t block, uint8_t *room,
+	const uint64_t data[WORDS], struct error *err)
+{
+	uint64_t count = min_u64(BLOCK, file->config.pages - block);
+	int ret = file_read(file->fd, room, count * GUEST_PAGE_SIZE, block * GUEST_PAGE_SIZE,
+		WAITING_FILE, err);
+
+	return ret ?: zstd_writer_put(file->zstd, block, room, data, err);
+}
+
+static int pack(struct memory_file *file, struct error *err)
+{
+	_cleanup_free_ uint8_t *room = malloc(BLOCK * GUEST_PAGE_SIZE);
+	int ret = room ? 0 : error_errno(err, ENOMEM, "cannot compress memory");
+
+	for (uint64_t block = 0; ret == 0 && block < file->config.pages; block += BLOCK) {
+		uint64_t data[WORDS], any = 0;
+
+		for (unsigned i = 0; i < WORDS; i++) {
+			uint64_t word = block / 64 + i;
+
+			data[i] = word <= file->config.pages / 64
+					  ? file->seen[word] & ~file->zero[word]
+					  : 0;
+			any |= data[i];
+		}
+		if (file->config.cancel && atomic_load(file->config.cancel))
+			ret = error_set(err, ERROR_CANCELLED, "cancelled");
+		else if (any)
+			ret = pack_block(file, block, room, data, err);
+	}
+	return ret;
+}
+
+static void count_pages(const struct memory_file *file, struct snapshot_manifest *manifest)
+{
+	manifest->data_pages = manifest->zero_pages = 0;
+	for (uint64_t word = 0; word <= file->config.pages / 64; word++) {
+		uint64_t seen = file->seen[word], zero = file->zero[word];
+
+		manifest->data_pages += (uint64_t)__builtin_popcountll(seen & ~zero);
+		manifest->zero_pages += (uint64_t)__builtin_popcountll(seen & zero);
+	}
+}
+
 int memory_file_finish(
 	struct memory_file *file, struct snapshot_manifest *manifest, struct error *err)
 {
@@ -392,9 +523,11 @@ int memory_file_finish(
 	struct checksum sum = {0};
 	int ret = 0;
 
-	if (file->zstd)
+	if (file->packed >= 0)
+		ret = pack(file, err);
+	if (ret == 0 && file->zstd)
 		ret = zstd_writer_finish(file->zstd, &size, &sum, err);
-	if (ret == 0 && fdatasync(file->fd) < 0)
+	if (ret == 0 && fdatasync(file->packed >= 0 ? file->packed : file->fd) < 0)
 		ret = error_errno(err, errno, "cannot write '%s' to the disk", file->name);
 	if (ret == 0)
 		ret = snapshot_manifest_add(
@@ -405,7 +538,6 @@ int memory_file_finish(
 		ret = write_ranges(file, manifest, err);
 	manifest->kind = file->config.kind;
 	manifest->compression = file->config.compression;
-	manifest->data_pages = file->data;
-	manifest->zero_pages = file->zeros;
+	count_pages(file, manifest);
 	return ret;
 }

@@ -46,13 +46,24 @@ bool page_is_zero(const uint8_t *page)
 	return !any;
 }
 
-void page_sums_add(struct page_sums *sums, uint64_t page, const uint8_t *bytes)
+struct checksum page_sum(uint64_t page, const uint8_t *bytes)
 {
 	XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, GUEST_PAGE_SIZE, page + 1);
+
+	return (struct checksum){hash.low64, hash.high64};
+}
+
+void page_sums_toggle(struct page_sums *sums, uint64_t page, struct checksum of)
+{
 	struct checksum *sum = &sums->sums[page / PAGE_SUMS_CHUNK];
 
-	__atomic_fetch_xor(&sum->low, hash.low64, __ATOMIC_RELAXED);
-	__atomic_fetch_xor(&sum->high, hash.high64, __ATOMIC_RELAXED);
+	__atomic_fetch_xor(&sum->low, of.low, __ATOMIC_RELAXED);
+	__atomic_fetch_xor(&sum->high, of.high, __ATOMIC_RELAXED);
+}
+
+void page_sums_add(struct page_sums *sums, uint64_t page, const uint8_t *bytes)
+{
+	page_sums_toggle(sums, page, page_sum(page, bytes));
 }
 
 int page_sums_encode(const struct page_sums *sums, uint8_t **bytes, size_t *size, struct error *err)

@@ -8,7 +8,7 @@
  *
  * File, little-endian: magic "BHSUMS1\0", uint64 pages of the row, uint64 chunks, then two uint64 (low, high) for each chunk.
  *
- * page_sums_add() may be called by several threads at once, for different pages; the rest belongs to one thread.
+ * page_sums_add() and _toggle() may be called by several threads at once, for different pages; the rest belongs to one thread.
  */
 #pragma once
 
@@ -32,6 +32,9 @@ bool page_is_zero(const uint8_t *page);
 
 /* Of a page that is not zero, once. */
 void page_sums_add(struct page_sums *sums, uint64_t page, const uint8_t *bytes);
+/* What that adds; and a page's checksum added, or, a second time, taken away. */
+struct checksum page_sum(uint64_t page, const uint8_t *bytes);
+void page_sums_toggle(struct page_sums *sums, uint64_t page, struct checksum of);
 
 /* The file's bytes, the caller's to free(). */
 int page_sums_encode(

@@ -98,6 +98,7 @@ static void snapshot_free(struct snapshot *s)
 	machine_unobserve(s->machine, &s->observer);
 	snapshot_drop_disks(s);
 	background_destroy(s->background);
+	precopy_destroy(s->precopy);
 	memory_file_close(s->memory);
 	snapshot_dir_abandon(&s->dir);
 	snapshot_manifest_destroy(&s->manifest);
@@ -125,7 +126,7 @@ static void fail(struct snapshot *s)
 	release(s);
 	if (s->collected)
 		machine_dirty_rollback(s->machine);
-	if (!s->was_tracking && !s->series->id[0] && machine_dirty_active(s->machine))
+	if (!s->was_tracking && !s->series->id[0])
 		machine_dirty_stop(s->machine);
 	snapshot_free(s);
 	user->ended(user, NULL, &err);
@@ -145,8 +146,7 @@ static void succeed(struct snapshot *s)
 		memcpy(s->series->path, s->path, sizeof(s->series->path));
 	} else {
 		s->series->id[0] = '\0';
-		if (machine_dirty_active(s->machine))
-			machine_dirty_stop(s->machine);
+		machine_dirty_stop(s->machine);
 	}
 	report.elapsed_ns = now_ns() - s->began_ns;
 	snapshot_free(s);
@@ -259,11 +259,8 @@ static void held(struct machine_hold *hold)
 		machine_devices_flush(machine_devices(s->machine), flushed, s);
 }
 
-void snapshot_hold(struct snapshot *s)
+static void hold(struct snapshot *s)
 {
-	if (!s->waits)
-		return;
-	s->waits = false;
 	s->ret = check_cancel(s, &s->err);
 	if (s->ret == 0) {
 		s->hold.held = held;
@@ -276,12 +273,23 @@ void snapshot_hold(struct snapshot *s)
 	fail(s);
 }
 
+/* The guest went on writing while the user got ready. */
+void snapshot_hold(struct snapshot *s)
+{
+	if (!s->waits)
+		return;
+	s->waits = false;
+	run(s, snapshot_arm_memory, hold);
+}
+
 static void prepared(struct snapshot *s)
 {
-	s->waits = true;
-	s->asked = s->user->about_to_hold && !s->user->about_to_hold(s->user);
-	if (!s->asked)
-		snapshot_hold(s);
+	/* Both before the user is asked, who may call snapshot_hold() from within. */
+	s->waits = s->asked = s->user->about_to_hold;
+	if (!s->asked || s->user->about_to_hold(s->user)) {
+		s->waits = s->asked = false;
+		hold(s);
+	}
 }
 
 /* ---- preparing ---- */
@@ -409,7 +417,7 @@ static int start(struct snapshot *s, struct error *err)
 		ret = machine_dirty_start(s->machine, err);
 	if (ret == 0)
 		ret = loop_thread_start(&s->worker, "snapshot", 8, err);
-	if (ret < 0 && s->options.track && !s->was_tracking && machine_dirty_active(s->machine))
+	if (ret < 0 && s->options.track && !s->was_tracking)
 		machine_dirty_stop(s->machine);
 	return ret;
 }

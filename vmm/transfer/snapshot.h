@@ -3,7 +3,7 @@
  * Taking a snapshot of a machine that runs: memory, state and disks of one point in time, in a folder that is there
  * whole or not at all.
  *
- *   prepare   (a thread of its own)  the folder under another name; disks are copied ahead; memory is armed
+ *   prepare   (a thread of its own)  the folder under another name; disks are copied ahead; memory is armed, or copied ahead
  *   hold      (main loop)            vCPUs and devices stand still: see vmm/machine/hold.h
  *   take      (held)                 dirty pages collected, state saved, disks' last blocks, memory protected or written
  *   release   (main loop)            the guest goes on
@@ -47,8 +47,10 @@ struct snapshot_pause {
 struct snapshot_report {
 	char id[SNAPSHOT_ID_SIZE], parent[SNAPSHOT_ID_SIZE];
 	char path[PATH_MAX];
-	bool background;
-	uint64_t data_bytes; /* of memory, before compression */
+	bool background;      /* no memory was written in the pause */
+	unsigned passes;      /* in which memory was copied ahead of the moment; 0: it was not */
+	uint64_t pause_bytes; /* of memory that were copied, or written, in the pause */
+	uint64_t data_bytes;  /* of memory, before compression */
 	uint64_t elapsed_ns;
 	struct snapshot_pause pause;
 };

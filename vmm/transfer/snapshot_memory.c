@@ -10,13 +10,47 @@
 
 static const uint8_t zeros[MIB(1)];
 
+static int put(void *owner, uint64_t first, const uint8_t *data, uint64_t count, struct error *err)
+{
+	struct snapshot *s = owner;
+
+	return memory_file_put(s->memory, first, data, count, err);
+}
+
+static void expect(void *owner, uint64_t pages)
+{
+	struct snapshot *s = owner;
+
+	s->looked_earlier = s->looked;
+	atomic_store(&s->done, 0);
+	atomic_store(&s->total, pages * GUEST_PAGE_SIZE);
+}
+
+/* What dirty pages it tells ahead of the moment belongs to the series, or is forgotten with the snapshot. */
+static int make_precopy(struct snapshot *s, struct error *err)
+{
+	const struct precopy_config config = {
+		.memory = machine_memory(s->machine),
+		.engine = machine_dirty_engine(s->machine),
+		.user = machine_dirty_user(s->machine),
+		.all = !s->options.incremental,
+		.cancel = &s->cancel,
+		.put = put,
+		.expect = expect,
+		.owner = s,
+	};
+	int ret = machine_dirty_start(s->machine, err);
+
+	return ret ?: precopy_create(&s->precopy, &config, err);
+}
+
 /* Where it cannot be, the guest stands still longer: said in the log, in the result, and by the pause itself. */
 void snapshot_choose_background(struct snapshot *s)
 {
 	const struct background_config config = {.seccomp = machine_config(s->machine)->seccomp,
 		.device = machine_uffd_device(s->machine)};
 	struct guest_memory *memory = machine_memory_to_fill(s->machine);
-	struct error why;
+	struct error why, why_not_ahead;
 
 	if (!s->options.background)
 		return;
@@ -24,8 +58,14 @@ void snapshot_choose_background(struct snapshot *s)
 		background_create(&s->background, memory, &config, &why) == 0)
 		return;
 	s->background = NULL;
-	log_info("the snapshot's memory is written while the guest stands still: %s%s%s", why.text,
-		*why.hint ? "; to mend it: " : "", why.hint);
+	if (make_precopy(s, &why_not_ahead) == 0) {
+		log_info("the snapshot's memory is copied ahead of its moment: %s%s%s", why.text,
+			*why.hint ? "; to mend it: " : "", why.hint);
+		return;
+	}
+	s->precopy = NULL;
+	log_info("the snapshot's memory is written while the guest stands still: %s, and %s%s%s",
+		why.text, why_not_ahead.text, *why.hint ? "; to mend it: " : "", why.hint);
 }
 
 /* At a time, so that a cancelled snapshot ends soon, and progress is told. */
@@ -36,6 +76,10 @@ int snapshot_collect_pages(struct snapshot *s, struct error *err)
 	const struct guest_memory *memory = machine_memory(s->machine);
 	int ret = 0;
 
+	if (s->precopy)
+		return precopy_collect(s->precopy, err);
+	if (!s->background) /* which refuses memory that came or went meanwhile */
+		memory_layout_of(memory, &s->manifest.memory);
 	if (machine_dirty_active(s->machine)) {
 		ret = machine_dirty_collect(s->machine, &s->pages, err);
 		s->collected = ret == 0;
@@ -53,7 +97,8 @@ static void count(void *owner, uint64_t pages, uint64_t bytes)
 	struct snapshot *s = owner;
 
 	(void)bytes;
-	atomic_store(&s->done, pages * GUEST_PAGE_SIZE);
+	s->looked = pages;
+	atomic_store(&s->done, (pages - s->looked_earlier) * GUEST_PAGE_SIZE);
 }
 
 int snapshot_open_memory(struct snapshot *s, struct error *err)
@@ -63,6 +108,7 @@ int snapshot_open_memory(struct snapshot *s, struct error *err)
 		.pages = s->pages.count,
 		.kind = s->manifest.kind,
 		.compression = s->options.compression,
+		.again = s->precopy,
 		.cancel = &s->cancel,
 		.progress = count,
 		.owner = s,
@@ -70,12 +116,19 @@ int snapshot_open_memory(struct snapshot *s, struct error *err)
 
 	int ret = memory_file_open(&s->memory, &config, err);
 
-	s->report.background = s->manifest.background = s->background;
-	return ret;
+	if (ret < 0)
+		return ret;
+	if (s->precopy) {
+		s->collected = true;
+		return precopy_run(s->precopy, err);
+	}
+	return s->options.track && !s->was_tracking ? machine_dirty_arm(s->machine, err) : 0;
 }
 
 int snapshot_arm_memory(struct snapshot *s, struct error *err)
 {
+	if (s->precopy)
+		return precopy_again(s->precopy, err);
 	return s->background ? background_arm(s->background, err) : 0;
 }
 
@@ -108,10 +161,27 @@ int snapshot_write_behind(struct snapshot *s, struct error *err)
 	const struct background_sink sink = {.take = take, .owner = s};
 	int ret;
 
+	if (s->precopy)
+		return precopy_finish(s->precopy, err);
 	if (!s->background)
 		return 0;
 	ret = background_run(s->background, &sink, err);
 	background_end(s->background);
+	return ret;
+}
+
+static int hold_precopy(struct snapshot *s, struct error *err)
+{
+	int ret = precopy_hold(s->precopy, err);
+	struct precopy_report report = precopy_report(s->precopy);
+
+	s->report.passes = report.passes + report.rounds;
+	s->report.pause_bytes = report.paused * GUEST_PAGE_SIZE;
+	s->report.background = s->manifest.background = report.held == 0;
+	if (report.held)
+		log_info(
+			"the guest writes faster than its memory can be copied: %llu MiB were written while it stood still",
+			(unsigned long long)(report.held * GUEST_PAGE_SIZE >> 20));
 	return ret;
 }
 
@@ -121,8 +191,12 @@ int snapshot_write_held(struct snapshot *s, struct error *err)
 	struct page_range r;
 	int ret = 0;
 
+	if (s->precopy)
+		return hold_precopy(s, err);
+	s->report.background = s->manifest.background = s->background;
 	if (s->background)
 		return 0;
+	s->report.pause_bytes = page_set_size(&s->pages) * GUEST_PAGE_SIZE;
 	for (uint64_t from = 0;
 		ret == 0 && guest_memory_next_range(memory, &s->pages, from, WINDOW_PAGES, &r);
 		from = r.first + r.count)

@@ -9,6 +9,7 @@
 #include "vmm/transfer/background.h"
 #include "vmm/transfer/disk_copy.h"
 #include "vmm/transfer/memory_file.h"
+#include "vmm/transfer/precopy.h"
 #include "vmm/transfer/snapshot.h"
 #include "vmm/transfer/snapshot_dir.h"
 
@@ -42,8 +43,10 @@ struct snapshot {
 	struct snapshot_manifest manifest;
 	struct snapshot_dir dir;
 	struct memory_file *memory;
-	struct background *background; /* NULL: memory is written while the guest stands still */
-	struct page_set pages;	       /* what is to be saved */
+	/* How memory is written while the guest runs: by one of these. Both NULL: it is while the guest stands still. */
+	struct background *background;
+	struct precopy *precopy;
+	struct page_set pages; /* what is to be saved */
 	struct state_writer state;
 	unsigned disk_count;
 	struct disk_copy *disks[MACHINE_DISKS_MAX];
@@ -53,12 +56,13 @@ struct snapshot {
 	bool waits;	   /* for the user: snapshot_hold() */
 	bool asked;	   /* the user is to be told of the release */
 	bool holds;	   /* machine_hold() was called, and not machine_release() */
-	bool collected;	   /* dirty pages were taken: to be given up, or back */
+	bool collected; /* dirty pages were taken, or have begun to be: to be given up, or back */
 	bool was_tracking;
 
 	uint64_t began_ns, reported_ns;
 	const char *phase;
-	_Atomic uint64_t done, total; /* bytes, of the phase */
+	_Atomic uint64_t done, total;	 /* bytes, of the phase */
+	uint64_t looked, looked_earlier; /* the worker's: pages, in all; before this pass */
 	struct loop_timer progress;
 	struct snapshot_report report;
 };
@@ -67,7 +71,7 @@ struct snapshot {
 
 /* Main thread: in the background, where that can be. */
 void snapshot_choose_background(struct snapshot *s);
-/* The worker; the second right before the machine is held. */
+/* The worker: what takes long; and what was left by it, right before the machine is held, again where something came between. */
 int snapshot_open_memory(struct snapshot *s, struct error *err);
 int snapshot_arm_memory(struct snapshot *s, struct error *err);
 /* Main thread, held: which pages there are to save; they are protected, where it is done in the background. */
