@@ -10,6 +10,7 @@ import time
 from client import Client, Failure, RpcError, check, wait_for
 
 WORKS = "ps | grep -q '[f]io --name=load'"
+NOT_THAWED = "the freeze's time-out came before a thaw"  # what the agent says when it had to thaw by itself
 TICK_MS = 4  # a file's time is that of the last tick
 
 
@@ -49,10 +50,10 @@ class Guest:
         wait_for("the agent", self.pings, 240)
         return self
 
-    def clock(self):
+    def clock(self, looks=8):
         """Between which two values, in ms, the guest's clock is ahead of the host's: each answer comes between two looks at ours."""
         least, most = -1e9, 1e9
-        for _ in range(8):
+        for _ in range(looks):
             before = time.time()
             date, clock = self.sh("touch /tmp/now; stat -c %y /tmp/now").split()[:2]
             after = time.time()
@@ -60,6 +61,16 @@ class Guest:
             there = calendar.timegm(time.strptime(f"{date} {seconds}", "%Y-%m-%d %H:%M:%S")) + float(f"0.{fraction}")
             least, most = max(least, (there - after) * 1000), min(most, (there - before) * 1000)
         return least, most
+
+
+def thaws(guest):
+    """A guest that is frozen cannot be frozen."""
+    try:
+        guest.call("guest.freeze")
+        guest.call("guest.thaw")
+        return True
+    except RpcError:
+        return False
 
 
 def options(env, name, disk=None):
@@ -102,6 +113,7 @@ def save_and_restore(env, vm_class, flavour, cpus, memory):
         vm, paths = restored(vm_class, env, f"{folder}/{number}", f"r{number}", "--disk", f"id=data,path={image}")
         with vm:
             guest = Guest(vm, paths["control"]).awake()
+            wait_for("the thaw", lambda: thaws(guest), 60)
             check(guest.call("guest.ping")["boot_id"] == boot_id, "it was booted anew")
             check(guest.sh("cat /tmp/kept; md5sum </tmp/noise | cmp - /tmp/sum && echo same") == "kept\nsame", "its memory is another")
             now = guest.clock()
@@ -109,6 +121,7 @@ def save_and_restore(env, vm_class, flavour, cpus, memory):
             load = guest.sh("sleep 2; cat /tmp/load; dmesg | grep -iE 'I/O error|hung|BUG|stall' || true")
             check("verify" not in load and "error" not in load.lower(), load[-600:])
             guest.sh(WORKS)
+            guest.sh(f"! dmesg | grep \"{NOT_THAWED}\"")  # what it would say after ten seconds
             lines = guest.sh("cat /sys/block/vda/stat").split()
             check(int(lines[4]) > 0, "nothing was written")
             result = guest.call("snapshot.create", path=f"{folder}/again{number}", wait=True, incremental=True)

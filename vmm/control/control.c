@@ -131,7 +131,7 @@ static void state_changed(
 		json_object_set_new(params, "how", json_string(machine_exit_name(how)));
 	if (state == MACHINE_ENDED)
 		plug_tasks_release(control);
-	clone_state_changed(control, state);
+	restored_state_changed(control, state);
 	events_add(control, EVENT_VM_STATE, params);
 	waiters_state_changed(control, state, how);
 }
@@ -161,7 +161,7 @@ int control_create(
 	control->loop = machine_loop(machine);
 	control->accept_again.fire = accept_again;
 	shutdown_init(control);
-	clone_init(control);
+	restored_init(control);
 	control->observer.state_changed = state_changed;
 	machine_observe(machine, &control->observer);
 	control->accepting.fd = control->listener.fd;
@@ -177,8 +177,7 @@ int control_create(
 void control_continue(struct control *control, const struct restore *restore)
 {
 	restore_series(restore, &control->series);
-	if (restore_chosen(restore)->clone)
-		clone_begin(control, restore_chosen(restore));
+	restored_begin(control, restore_chosen(restore));
 }
 
 void control_admit(struct control *control, int fd)

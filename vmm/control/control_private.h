@@ -98,13 +98,14 @@ struct control {
 	struct job *jobs; /* the newest first */
 	uint64_t last_job;
 	struct plug_task *plug_tasks;
-	struct clone_identity {
+	struct restored_guest {
 		const struct restore_options *options;
 		struct guest_asker asker;
 		struct loop_timer again;
 		unsigned tries;
-		bool wanted, asked;
-	} clone;
+		bool wanted, asked; /* its agent is to be asked; was it for the first time */
+		bool thawed;
+	} restored;
 	struct snapshot_series series;
 	struct snapshot_task *snapshot; /* the one that is being taken */
 	/* For what is being read: of a client, and of a guest's agent, which may be within the other. */
@@ -206,12 +207,12 @@ void jobs_release(struct control *control);
 void serve_job_list(struct rpc_call *call);
 void serve_job_cancel(struct rpc_call *call);
 
-/* ---- clone.c ---- */
+/* ---- restored.c ---- */
 
-void clone_init(struct control *control);
-/* The machine is the clone of another: its agent is told, once the guest runs. */
-void clone_begin(struct control *control, const struct restore_options *options);
-void clone_state_changed(struct control *control, enum machine_state state);
+void restored_init(struct control *control);
+/* The machine is of a snapshot: its agent is told, once the guest runs. */
+void restored_begin(struct control *control, const struct restore_options *options);
+void restored_state_changed(struct control *control, enum machine_state state);
 
 /* ---- snapshot.c ---- */
 
