@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 bool identity_is_hostname(const char *name)
 {
@@ -99,6 +100,24 @@ static int set_machine_id(const char *id, char line[40], struct error *err)
 	return 0;
 }
 
+/*
+ * What we are told is late by the way that it came, which on a host that wakes many clones at once may be seconds: our clock may well be
+ * ahead of it. That of a guest that was restored is right already, by kvmclock, and would become worse.
+ */
+#define CLOCK_BEHIND_NS (1 * (int64_t)1000000000)
+#define CLOCK_AHEAD_NS	(20 * (int64_t)1000000000) /* as long as a host waits for our answer */
+
+static int correct_clock(uint64_t time_ns, struct error *err)
+{
+	struct timespec now;
+	int64_t ahead;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	ahead = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - (int64_t)time_ns;
+	return ahead > -CLOCK_BEHIND_NS && ahead < CLOCK_AHEAD_NS ? 0
+								  : system_set_clock(time_ns, err);
+}
+
 /* ---- the steps ---- */
 
 struct steps {
@@ -143,7 +162,7 @@ static json_t *identity_run(const void *params, struct error *err)
 	if (p->entropy.data)
 		note(&steps, "entropy", !system_add_entropy(&p->entropy, err), err);
 	if (p->time_ns)
-		note(&steps, "time_ns", !system_set_clock(p->time_ns, err), err);
+		note(&steps, "time_ns", !correct_clock(p->time_ns, err), err);
 	if (p->hostname)
 		note(&steps, "hostname", !set_hostname(p->hostname, err), err);
 	if (p->machine_id) {

@@ -73,7 +73,7 @@ def thaws(guest):
         return False
 
 
-def options(env, name, disk=None):
+def options(env, name):
     paths = {what: os.path.join(env.scratch, f"{name}-{what}") for what in ("control", "vsock")}
     return paths, ["--control", paths["control"]]
 

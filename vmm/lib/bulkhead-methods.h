@@ -460,7 +460,10 @@ BULKHEAD_API int bulkhead_call_guest_thaw_wait(
  */
 struct bulkhead_call_guest_identify {
 	size_t struct_size; /* of this structure */
-	/* what the clock is set to: nanoseconds since 1970, UTC */
+	/*
+	 * the time, in nanoseconds since 1970, UTC, as of the call: the clock is set to it if it is a second
+	 * behind or 20 ahead
+	 */
 	const uint64_t *time_ns;
 	/* random bytes that nobody else has, for the kernel's random numbers */
 	const char *entropy;
