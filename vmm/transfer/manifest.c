@@ -17,17 +17,23 @@
 #include <string.h>
 #include <sys/random.h>
 
+void snapshot_manifest_date(struct snapshot_manifest *manifest)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	manifest->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 int snapshot_manifest_init(struct snapshot_manifest *manifest, struct error *err)
 {
 	struct checksum id;
-	struct timespec now;
 
 	*manifest = (struct snapshot_manifest){0};
 	if (getrandom(&id, sizeof(id), 0) != sizeof(id))
 		return error_errno(err, errno, "cannot make the snapshot's id");
 	checksum_format(id, manifest->id);
-	clock_gettime(CLOCK_REALTIME, &now);
-	manifest->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	snapshot_manifest_date(manifest);
 	snprintf(manifest->version, sizeof(manifest->version), "%s", BULKHEAD_VERSION);
 	return 0;
 }

@@ -80,6 +80,8 @@ struct snapshot_manifest {
 /* A new id, the time and the program's version; all else zero. 0, or an error where the kernel has no random bytes. */
 int snapshot_manifest_init(struct snapshot_manifest *manifest, struct error *err);
 void snapshot_manifest_destroy(struct snapshot_manifest *manifest);
+/* The guest's moment is now. */
+void snapshot_manifest_date(struct snapshot_manifest *manifest);
 
 /* NULL: there is none of that name. */
 const struct snapshot_part *snapshot_manifest_part(

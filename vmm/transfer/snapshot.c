@@ -243,6 +243,7 @@ static void held(struct machine_hold *hold)
 	uint64_t at = now_ns(), saved;
 
 	s->report.pause.quiesce = at - hold->began_ns;
+	snapshot_manifest_date(&s->manifest);
 	s->ret = check_cancel(s, &s->err);
 	if (s->ret == 0)
 		s->ret = save_state(s, &s->err);
