@@ -58,14 +58,17 @@ def run(env, chosen):
     return 1 if failed else 0
 
 
-def main(about, environment, tests):
-    """`tests`: (name, function, further arguments). Returns the exit status."""
+def main(about, environment, tests, numbers=None):
+    """`tests`: (name, function, further arguments). `numbers`: how much of something they do, {name: (default, help)}, in env.numbers.
+    Returns the exit status."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bulkhead")
     parser.add_argument("--only", help="run the tests whose name contains this")
     parser.add_argument("--prepare", action="store_true", help="make what the guests boot from, run nothing")
     parser.add_argument("--done", metavar="FILE", help="leave out the tests named in this file")
     parser.add_argument("--list", action="store_true")
+    for name, (default, what) in (numbers or {}).items():
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default {default})")
     options = parser.parse_args()
     done = open(options.done).read().splitlines() if options.done and os.path.exists(options.done) else []
     chosen = [t for t in tests if t[0] not in done and (not options.only or options.only in t[0])]
@@ -74,6 +77,7 @@ def main(about, environment, tests):
             print(name)
         return 0
     env = environment(options.bulkhead)
+    env.numbers = {name: getattr(options, name) for name in numbers or {}}
     try:
         if options.prepare or not env.prepared():
             env.prepare()
