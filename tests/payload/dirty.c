@@ -6,11 +6,11 @@
  * Says nothing and returns 0, or one line on standard error and 1.
  */
 #include "guest/payloads/dirty.h"
+#include "tests/unit/page_at.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/machine/dirty.h"
 #include "vmm/memory/dirty.h"
-#include "vmm/memory/pages.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -133,8 +133,7 @@ static void guest_writes(uint64_t gpa, uint64_t pages, uint64_t stride)
 {
 	obeyed(DIRTY_WRITE, gpa, pages, stride);
 	for (uint64_t i = 0; i < pages; i++)
-		page_set_add(&expected,
-			guest_memory_page_at(machine_memory(machine), gpa + i * stride), 1);
+		page_set_add(&expected, page_at(machine_memory(machine), gpa + i * stride), 1);
 }
 
 /* On both sides of the hole, in runs, sparsely, and to the last page. */
@@ -192,7 +191,7 @@ static void disk_reads(uint64_t gpa, uint64_t sectors)
 
 	obeyed(DIRTY_READ_DISK, gpa, sectors, 0);
 	for (uint64_t at = gpa & ~(PAGE - 1); at < gpa + sectors * 512; at += PAGE)
-		page_set_add(&expected, guest_memory_page_at(memory, at), 1);
+		page_set_add(&expected, page_at(memory, at), 1);
 }
 
 static void disk(void)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Marks of what devices write: each page, only those, on both sides of the hole, and none lost between threads. */
+#include "tests/unit/page_at.h"
 #include "tests/unit/runner.h"
 #include "vmm/base/util.h"
 #include "vmm/memory/dirty.h"
-#include "vmm/memory/pages.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -81,8 +81,8 @@ START_TEST(memory_that_comes_counts_as_written)
 	ck_assert_int_eq(guest_memory_follow(&memory, &err), 0);
 	ck_assert_int_eq(guest_memory_plug(&memory, 2, &err), 0);
 	ck_assert_uint_eq(count_marked(), UNIT / KIB(4));
-	ck_assert(page_set_has(&marked, guest_memory_page_at(&memory, AREA + 2 * UNIT)));
-	ck_assert(page_set_has(&marked, guest_memory_page_at(&memory, AREA + 3 * UNIT - 1)));
+	ck_assert(page_set_has(&marked, page_at(&memory, AREA + 2 * UNIT)));
+	ck_assert(page_set_has(&marked, page_at(&memory, AREA + 3 * UNIT - 1)));
 	guest_memory_unmark(&memory, &marked, 0, marked.count);
 	guest_memory_unplug(&memory, 2);
 	ck_assert_int_eq(guest_memory_plug(&memory, 2, &err), 0);
@@ -116,7 +116,7 @@ START_TEST(marks_agree_with_a_naive_oracle)
 
 		guest_memory_mark(&memory, host, len);
 		for (uint64_t at = gpa; host && at < gpa + len; at += KIB(4) - at % KIB(4))
-			oracle[guest_memory_page_at(&memory, at)] = true;
+			oracle[page_at(&memory, at)] = true;
 		guest_memory_mark(&memory, &memory, sizeof(memory));
 		if (n % 100 == 50) {
 			uint64_t first = up_to(pages) & ~63ull;

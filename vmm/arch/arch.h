@@ -67,7 +67,7 @@ int arch_vcpu_announce(struct vcpu *vcpu, struct error *err);
  * The state of a VM (vmm/state/state.h). Main thread, while no vCPU runs and no device raises an interrupt.
  *
  *   save   arch_vm_save(), arch_vcpu_save() of each, arch_platform_save()
- *   load   into a new VM with as many vCPUs as arch_vcpus_saved() says, initialised and without an entry: arch_vm_load(), then
+ *   load   into a new VM with as many vCPUs, initialised and without an entry: arch_vm_load(), then
  *          arch_vcpu_load() of each, then arch_platform_load(). Guest memory must be there: KVM writes some of it.
  *
  * Between save and load the guest's clocks have moved on by what the host's wall clock has. A VM in which a load failed must end.
@@ -76,8 +76,6 @@ int arch_vm_save(struct vcpu_group *vcpus, struct state_writer *out, struct erro
 int arch_vm_load(struct vcpu_group *vcpus, struct state_reader *in, struct error *err);
 int arch_vcpu_save(struct vcpu *vcpu, struct state_writer *out, struct error *err);
 int arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, struct error *err);
-/* How many vCPUs there are in it, those included that the guest has let go of; 0: it is no state of this architecture. */
-unsigned arch_vcpus_saved(const struct state_reader *in);
 
 /* What to boot. Strings are not kept. */
 struct arch_boot_config {

@@ -105,13 +105,6 @@ void page_set_subtract(struct page_set *set, const struct page_set *other)
 		set->words[at] &= ~other->words[at];
 }
 
-void page_set_intersect(struct page_set *set, const struct page_set *other)
-{
-	BUG_ON(set->count != other->count);
-	for (uint64_t at = 0; at < page_set_words(set); at++)
-		set->words[at] &= other->words[at];
-}
-
 /* The first page from `from` on that is in the set (`flip` 0) or is not (all ones); the count where there is none. */
 static uint64_t find(const struct page_set *set, uint64_t from, uint64_t flip)
 {

@@ -46,7 +46,6 @@ uint64_t page_set_size_of(const struct page_set *set, uint64_t first, uint64_t c
 void page_set_copy(struct page_set *to, const struct page_set *from);
 void page_set_union(struct page_set *set, const struct page_set *other);
 void page_set_subtract(struct page_set *set, const struct page_set *other);
-void page_set_intersect(struct page_set *set, const struct page_set *other);
 
 /* The first run of pages that are in the set, none before `from`, as long as it is. False: there is none. */
 bool page_set_next_range(

@@ -70,19 +70,6 @@ uint64_t guest_memory_page_of(const struct guest_memory *memory, const void *hos
 	return GUEST_PAGE_NONE;
 }
 
-uint64_t guest_memory_page_at(const struct guest_memory *memory, uint64_t gpa)
-{
-	const struct memory_area *area = &memory->area;
-
-	for (unsigned i = 0; i < memory->region_count; i++)
-		if (gpa - memory->regions[i].gpa < memory->regions[i].size)
-			return guest_memory_page_of(
-				memory, memory->regions[i].host + (gpa - memory->regions[i].gpa));
-	return gpa - area->gpa < area->size
-		       ? guest_memory_page_of(memory, area->host + (gpa - area->gpa))
-		       : GUEST_PAGE_NONE;
-}
-
 void guest_memory_add_present(const struct guest_memory *memory, struct page_set *set)
 {
 	for (unsigned i = 0; i < guest_memory_piece_count(memory); i++) {

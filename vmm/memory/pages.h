@@ -37,8 +37,6 @@ bool guest_memory_piece_present(const struct guest_memory *memory, unsigned piec
 
 /* The number of the page with this host address, or GUEST_PAGE_NONE where it is not the guest's. */
 uint64_t guest_memory_page_of(const struct guest_memory *memory, const void *host);
-/* The same for a guest address, of RAM that may be plugged or not. */
-uint64_t guest_memory_page_at(const struct guest_memory *memory, uint64_t gpa);
 
 /* Add all pages that there are now. */
 void guest_memory_add_present(const struct guest_memory *memory, struct page_set *set);

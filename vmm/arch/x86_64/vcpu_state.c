@@ -240,13 +240,3 @@ int arch_vcpu_load(struct vcpu *vcpu, struct state_reader *in, struct error *err
 	vcpu_set_out(vcpu, state->out);
 	return 0;
 }
-
-unsigned arch_vcpus_saved(const struct state_reader *in)
-{
-	unsigned count = 0;
-	char name[12];
-
-	while (count < VCPUS_MAX && state_find(in, vcpu_state_table.name, instance_of(count, name)))
-		count++;
-	return count;
-}
