@@ -20,9 +20,9 @@ struct column {
 
 static void put_word(char *text, const char *word)
 {
-	size_t len = strnlen(word, CELL - 1), n = 0;
+	size_t n;
 
-	for (; n < len; n++)
+	for (n = 0; n < CELL - 1 && word[n]; n++)
 		text[n] =
 			isalnum((unsigned char)word[n]) || strchr("._-/", word[n]) ? word[n] : '?';
 	text[n] = '\0';
