@@ -302,6 +302,24 @@ START_TEST(all_that_is_present_is_what_the_pieces_say)
 }
 END_TEST
 
+START_TEST(to_touch_a_set_changes_nothing_of_it)
+{
+	struct page_set touched, before;
+
+	for (uint64_t count = 0; count < 40000; count = count * 3 + 1) {
+		ck_assert_int_eq(page_set_create(&touched, count, &err), 0);
+		ck_assert_int_eq(page_set_create(&before, count, &err), 0);
+		page_set_add(&touched, count / 3, count / 3);
+		page_set_copy(&before, &touched);
+		page_set_touch(&touched);
+		ck_assert_mem_eq(
+			touched.words, before.words, page_set_words(&touched) * sizeof(*set.words));
+		page_set_destroy(&before);
+		page_set_destroy(&touched);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *sets = tcase_create("sets"), *pages = tcase_create("a guest's pages");
@@ -312,6 +330,7 @@ int main(void)
 	tcase_add_test(sets, two_sets_are_combined_as_a_naive_oracle_does_it);
 	tcase_add_test(
 		sets, a_range_goes_on_across_words_of_ones_and_is_found_behind_words_of_zeros);
+	tcase_add_test(sets, to_touch_a_set_changes_nothing_of_it);
 	tcase_add_test(pages, each_page_of_each_piece_has_a_number_of_its_own);
 	tcase_add_test(pages, what_is_no_ram_has_no_number);
 	tcase_add_test(pages, a_walk_over_memory_agrees_with_a_naive_oracle);

@@ -85,6 +85,9 @@ void dirty_engine_rollback(struct dirty_engine *engine, struct dirty_user *user)
 /* Arm every page that is present. They are dirty to every user as before. It takes a few ms a GiB: best on a thread of its own. */
 int dirty_engine_arm(struct dirty_engine *engine, struct error *err);
 
+/* A collect is to come, within a pause: take the memory for it that this user's tracking has not needed so far. */
+void dirty_engine_touch(struct dirty_engine *engine, struct dirty_user *user);
+
 /*
  * How many pages became dirty since the engine was made: each once between two times that it was rearmed, and none
  * before it was armed first. It is found by looking, and takes nobody's bits.

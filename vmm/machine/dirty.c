@@ -44,6 +44,12 @@ bool machine_dirty_active(struct machine *m)
 	return m->follows_dirty;
 }
 
+void machine_dirty_touch(struct machine *m)
+{
+	if (m->follows_dirty)
+		dirty_engine_touch(&m->dirty, &m->dirty_user);
+}
+
 int machine_dirty_collect(struct machine *m, struct page_set *into, struct error *err)
 {
 	BUG_ON(!m->follows_dirty || (m->powered && !m->pauses));

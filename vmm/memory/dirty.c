@@ -54,15 +54,18 @@ static int barrier_everywhere(struct error *err)
 
 int guest_memory_follow(struct guest_memory *memory, struct error *err)
 {
+	bool fresh = false;
 	int ret;
 
 	BUG_ON(atomic_load(&memory->followed));
-	if (!memory->marks)
+	if (!memory->marks) {
 		memory->marks = map_marks(memory, err);
+		fresh = true;
+	}
 	if (!memory->marks)
 		return -err->code;
 	/* Marks that came too late for the last time. */
-	for (uint64_t i = 0; i < (memory->marks->count + 63) / 64; i++)
+	for (uint64_t i = 0; !fresh && i < (memory->marks->count + 63) / 64; i++)
 		if (atomic_load_explicit(&memory->marks->words[i], memory_order_relaxed))
 			atomic_store_explicit(&memory->marks->words[i], 0, memory_order_relaxed);
 	atomic_store(&memory->followed, memory->marks);

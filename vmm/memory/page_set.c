@@ -26,6 +26,12 @@ void page_set_destroy(struct page_set *set)
 	set->count = 0;
 }
 
+void page_set_touch(struct page_set *set)
+{
+	for (uint64_t at = 0; at < page_set_words(set); at += 4096 / sizeof(*set->words))
+		__atomic_fetch_or(&set->words[at], 0, __ATOMIC_RELAXED);
+}
+
 /* The bits of word `at` that belong to the pages from `first` up to, not including, `end`. */
 static uint64_t mask_of(uint64_t at, uint64_t first, uint64_t end)
 {

@@ -227,8 +227,10 @@ int background_arm(struct background *bg, struct error *err)
 {
 	int ret = 0;
 
-	if (!bg->swept)
+	if (!bg->swept) {
+		page_set_touch(&bg->done); /* it is filled in the pause */
 		ret = first_round(bg, err);
+	}
 	bg->swept = ret == 0;
 	for (unsigned i = 0; ret == 0 && i < ROUNDS_MAX && count_loose(bg) > LOOSE_FEW; i++)
 		ret = next_round(bg, err);

@@ -127,6 +127,8 @@ int snapshot_open_memory(struct snapshot *s, struct error *err)
 
 int snapshot_arm_memory(struct snapshot *s, struct error *err)
 {
+	page_set_touch(&s->pages);
+	machine_dirty_touch(s->machine);
 	if (s->precopy)
 		return precopy_again(s->precopy, err);
 	return s->background ? background_arm(s->background, err) : 0;
