@@ -237,6 +237,22 @@ static void run_guest(struct machine *m)
 	vcpus_resume(&m->vcpus);
 }
 
+/*
+ * Before all else that a VM has: the interrupt controllers leave a grace period of KVM's behind (SRCU), for which each change of a memory
+ * slot then waits, 4 ms in Linux 6.18. To track what is written is such a change.
+ */
+static int map_memory(struct machine *m, struct error *err)
+{
+	int ret = vm_map_memory(&m->vm, &m->memory, err);
+
+	if (ret < 0)
+		return ret;
+	dirty_engine_attach(&m->dirty, &m->vm);
+	if (m->state && m->track && machine_dirty_start_clean(m, err) < 0)
+		log_info("the next snapshot cannot be an incremental one: %s", err->text);
+	return 0;
+}
+
 static int power_on(struct machine *m, struct error *err)
 {
 	int ret = vm_create(&m->vm, m->kvm_fd, err);
@@ -246,14 +262,11 @@ static int power_on(struct machine *m, struct error *err)
 	m->powered = true;
 	vcpu_group_init(&m->vcpus, &m->vm);
 	machine_devices_set_vm(&m->devices, &m->vm);
-	/* Memory first: the interrupt controllers leave a grace period of KVM's behind that a new slot waits for, 4 ms in Linux 6.18. */
-	ret = vm_map_memory(&m->vm, &m->memory, err);
+	ret = map_memory(m, err);
 	if (ret == 0)
 		ret = arch_vm_init(&m->vm, err);
-	if (ret == 0) {
-		dirty_engine_attach(&m->dirty, &m->vm);
+	if (ret == 0)
 		ret = arch_platform_connect(m->platform, &m->vm, err);
-	}
 	if (ret == 0)
 		ret = add_vcpus(m, err);
 	hotplug_begin(&m->cpus, low_bits(m->config->cpus));

@@ -141,8 +141,6 @@ int machine_load(struct machine *m, struct error *err)
 	struct machine_saved saved;
 	int ret = state_load(m->state, &saved_table, "", &saved, err);
 
-	if (ret == 0 && m->track && machine_dirty_start_clean(m, err) < 0)
-		log_info("the next snapshot cannot be an incremental one: %s", err->text);
 	if (ret == 0)
 		ret = machine_devices_load(&m->devices, m->state, err);
 	if (ret == 0)
