@@ -25,6 +25,16 @@ def build(made):
     return os.path.join(folder, "vmm", "cli", "bulkhead")
 
 
+def payloads(made):
+    """Guests without an operating system, and the program that times dirty tracking, by name. They come with the tests."""
+    folder = os.path.join(made, "payloads")
+    paths = [f"guest/payloads/{name}" for name in ("bench.elf", "tests.elf")] + ["tests/payload/payload_dirty_cost"]
+    if not os.path.exists(os.path.join(folder, "build.ninja")):
+        subprocess.run(["meson", "setup", "-Dbuildtype=release", folder, ROOT], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", folder, *paths], check=True, stdout=subprocess.DEVNULL)
+    return {os.path.basename(path): os.path.join(folder, path) for path in paths}
+
+
 def prepare(made):
     """What the sections but `db` read: kernels, ramdisks, the smallest kernel, the disk with fio and iperf3."""
     os.makedirs(made, exist_ok=True)

@@ -50,13 +50,13 @@ def exits(pid):
 class Process:
     """A monitor with its console on a pipe."""
 
-    def __init__(self, command):
+    def __init__(self, command, stdin=subprocess.DEVNULL):
         self.errors = tempfile.TemporaryFile()
         self.output = b""
         self.at = 0  # what is before was read already
         self.started = time.monotonic()
         # Every descriptor of ours is close-on-exec: closing them by hand would be CPU time of the child.
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE,
                                         stderr=self.errors, bufsize=0, close_fds=False)
         self.pid = self.process.pid
 
@@ -68,6 +68,8 @@ class Process:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
+        if self.process.stdin:
+            self.process.stdin.close()
         self.errors.close()
 
     def age(self):

@@ -46,7 +46,7 @@ class Qemu:
 
     binary = "qemu-system-x86_64"
 
-    def command(self, guest):
+    def command(self, guest, incoming=None):
         # The software KVM of some build machines has no architectural capabilities to pass on.
         cpu = "host,-arch-capabilities" if os.path.isdir("/sys/module/kvm_pvm") else "host"
         words = [self.binary, "-M", self.machine, "-enable-kvm", "-cpu", cpu, "-smp", str(guest.cpus),
@@ -63,6 +63,8 @@ class Qemu:
                       f"file={path},if=none,id=d{n},format=raw,cache=none,aio=io_uring"
                       + (",readonly=on" if readonly else ""),
                       "-device", f"virtio-blk-{self.bus},drive=d{n},iothread=io{n},serial={serial}{self.options}"]
+        if incoming:
+            words += ["-incoming", incoming]
         if guest.slot:
             words += ["-device", "pcie-root-port,id=port0,chassis=1", "-object", "iothread,id=plugio"]
         if guest.tap:

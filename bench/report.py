@@ -71,7 +71,8 @@ def judge(figures, ours, marks, ratio_marks, rows):
     for key, limit, words in marks:
         value = median(figures, ours, key)
         if value is not None:
-            lines.append((value <= limit, f"{words}: {form(value)} (mark {form(limit)})"))
+            met = value <= limit if titles[key][3] == "less" else value >= limit
+            lines.append((met, f"{words}: {form(value)} (mark {form(limit)})"))
     for key, peer, limit in ratio_marks:
         pairs = ratios(figures, ours, peer, key)
         if pairs:

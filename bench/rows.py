@@ -2,13 +2,14 @@
 
 A row: key, title, unit, which way is better.
 """
-SECTIONS = ["start", "control", "boot", "count", "paths", "block", "network", "plug", "db"]
-LOCAL = ["start", "control"]  # those that any /dev/kvm is good for: no guest works in them
-TOGETHER = ["plug", "db"]  # those whose monitors run at the same time, without microvm
+SECTIONS = ["start", "control", "snapshots", "boot", "count", "paths", "block", "network", "plug", "db"]
+LOCAL = ["start", "control", "snapshots"]  # those that any /dev/kvm is good for: no guest works in them, or one without an operating system
+TOGETHER = ["plug", "db", "snapshots"]  # those that see to the turns of their monitors themselves
 COUNTING = ["count", "paths"]  # those that need the clock that counts instructions
 PEERS = ["qemu-microvm", "qemu-q35"]
 BARE = "bare"  # no monitor: the database's container on the host itself
 FLAVOURS = ["6.1", "6.1-cloud"]
+RAM = [256, 1024, 4096, 16384]  # MiB of the machines that are saved and restored
 FIO = [("read_4k_qd1", "4 KiB random read, depth 1"), ("write_4k_qd1", "4 KiB random write, depth 1"),
        ("read_4k_qd32", "4 KiB random read, depth 32"), ("write_4k_qd32", "4 KiB random write, depth 32"),
        ("write_4k_fsync", "4 KiB random write, each flushed")]
@@ -71,11 +72,36 @@ ROWS = [
     (f"db_{name}_tps", f"database: {what}", "transactions/s", "more"),
     (f"db_{name}_p99_ms", f"database: {what}, 99th percentile", "ms", "less"),
     (f"db_{name}_exits", f"database: {what}: exits for each transaction", "", "less"),
+)] + [row for ram in RAM for row in (
+    (f"snap_background_said_{ram}_ms", f"{ram} MiB: pause of a background snapshot, as the monitor says", "ms", "less"),
+    (f"snap_background_{ram}_ms", f"{ram} MiB: longest pause of the guest with a background snapshot", "ms", "less"),
+    (f"snap_incremental_{ram}_ms", f"{ram} MiB: the same with an incremental one of 64 MiB, written in the pause", "ms", "less"),
+    (f"snap_full_{ram}_ms", f"{ram} MiB: the same with a full one, written in the pause", "ms", "less"),
+    (f"restore_first_{ram}_ms", f"{ram} MiB: restore, process start to the first instruction", "ms", "less"),
+    (f"restore_answer_{ram}_ms", f"{ram} MiB: restore, process start to the first answer", "ms", "less"),
+)] + [
+    ("snap_background_said_growth_ms", "pause of a background snapshot: 16 GiB less 256 MiB", "ms", "less"),
+    ("restore_first_growth_ms", "restore to the first instruction: 16 GiB less 256 MiB", "ms", "less"),
+    ("clones_per_s", "clones of 256 MiB until each guest runs", "clones/s", "more"),
+    ("clone_private_kib", "private memory of a clone that has written nothing", "KiB", "less"),
+    ("snap_write_mib", "a full snapshot of 1 GiB, checksums and flush included", "MiB/s", "more"),
+    ("snap_dd_mib", "dd of the same bytes, direct, with flush", "MiB/s", "more"),
+    ("snap_write_of_dd", "the snapshot's share of dd's rate", "", "more"),
+    ("track_first_ns", "first write to a page under tracking", "ns", "less"),
+    ("track_again_ns", "second write to it", "ns", "less"),
+] + [row for how in ("bitmap", "ring") for row in (
+    (f"track_{how}_untracked_write_ns", f"{how}: write without tracking", "ns", "less"),
+    (f"track_{how}_first_write_ns", f"{how}: first write to a page", "ns", "less"),
+    (f"track_{how}_rewrite_ns", f"{how}: write to a page that is dirty", "ns", "less"),
+    (f"track_{how}_protect_again_ns", f"{how}: a page fetched is protected again", "ns", "less"),
+    (f"track_{how}_start_us", f"{how}: tracking of 4 GiB begins", "µs", "less"),
+    (f"track_{how}_fetch_us", f"{how}: 20,000 dirty pages of 4 GiB are fetched", "µs", "less"),
+    (f"track_{how}_fetch_nothing_us", f"{how}: nothing is dirty", "µs", "less"),
 )]
 # Facts of what the database's VM boots from: the same for each monitor, so that there is nothing to compare.
 SIZES = [("db_kernel_mib", "kernel, as loaded"), ("db_root_mib", "root disk, used"), ("db_image_mib", "image")]
 
-# key, limit for our own median, in words
+# key, limit for our own median, the most or, where more is better, the least; in words
 MARKS = [
     ("start_cpu_ms", 5, "CPU time to the first guest instruction, ms"),
     ("start_calls", 200, "system calls before it"),
@@ -89,10 +115,19 @@ MARKS = [
     ("count_6.1-cloud_minsn", 1830, "6.1-cloud: million instructions to init, kvmtool's row of LESSONS"),
     ("count_6.1-cloud_exits", 5680, "6.1-cloud: exits to init, kvmtool's with RAM aligned to 2 MiB"),
     ("count_6.1-cloud_minsn", 1740, "6.1-cloud: million instructions to init, kvmtool's with RAM aligned"),
+] + [(f"snap_background_said_{ram}_ms", 5, f"{ram} MiB: pause of a background snapshot, ms") for ram in RAM] + [
+    (f"restore_first_{ram}_ms", 5, f"{ram} MiB: restore, process start to the first instruction, ms") for ram in RAM
+] + [
+    ("snap_background_said_growth_ms", 1, "the pause is flat: 16 GiB less 256 MiB, ms"),
+    ("restore_first_growth_ms", 1, "the restore is flat: 16 GiB less 256 MiB, ms"),
+    ("clone_private_kib", 1024, "private memory of a clone that has written nothing, KiB"),
+    ("snap_write_of_dd", 0.8, "writing a snapshot, share of dd's rate"),
 ]
+# dd is the peer there: QEMU's share says nothing of ours.
+BESIDE_DD = ["snap_write_mib", "snap_dd_mib", "snap_write_of_dd"]
 # key, peer, limit for the median of the ratio
 RATIO_MARKS = [("count_6.1_minsn", "qemu-microvm", 0.6)] + [
-    (key, peer, 1.0) for key, _, _, way in ROWS if way == "more" for peer in PEERS
+    (key, peer, 1.0) for key, _, _, way in ROWS if way == "more" and key not in BESIDE_DD for peer in PEERS
 ] + [("ping_us", peer, 1.0) for peer in PEERS] + [
     (key, peer, 1.0) for key, _, _, _ in ROWS if key.startswith("path_") and key.endswith("_kinsn") for peer in PEERS
 ] + [(key, "qemu-q35", 1.0) for key, _, _, way in ROWS if key.startswith("db_") and way == "less"] + [
@@ -102,15 +137,20 @@ HARDWARE_MARKS = [(f"db_{name}_tps", BARE, 0.9) for name, _, _, _ in LOADS] + [
     (f"db_{name}_p99_ms", BARE, 1.1) for name, _, _, _ in LOADS]
 
 
+OURS_ONLY = ("snap_incremental", "snap_background_said_growth", "restore_first_growth", "track_bitmap", "track_ring")
+
+
 def has(contestant, key):
     """Whether a row is one that a contestant can have."""
     if key.startswith("client_"):
         return contestant == "bulkhead"  # QEMU serves one client for each socket
+    if key.startswith(("snap_", "restore_", "clone", "track_")):
+        return contestant == "bulkhead" or contestant == "qemu-microvm" and not key.startswith(OURS_ONLY)
     if contestant == BARE:
         return key == "db_sql_s" or key.startswith("db_") and key.endswith(("_tps", "_p99_ms"))
     return contestant != "qemu-microvm" or not key.startswith(("db_", "plug_"))
 
 
 def contestants(section, names):
-    left_out = {"db": ["qemu-microvm"], "plug": ["qemu-microvm", BARE]}.get(section, [BARE])
+    left_out = {"db": ["qemu-microvm"], "plug": ["qemu-microvm", BARE], "snapshots": ["qemu-q35", BARE]}.get(section, [BARE])
     return [name for name in names if name not in left_out]

@@ -9,6 +9,7 @@ import time
 import control
 import database
 import plug
+import snapshots
 from material import cache_folder
 from measure import Process, cpu_ns, exits, memory_beside_guest, system_calls
 from monitors import Bulkhead, Guest, QemuMicrovm, QemuQ35
@@ -196,6 +197,9 @@ class Bench:
     def plug(self, monitors):
         plug.measure(self, monitors)
 
+    def snapshots(self, monitors):
+        snapshots.measure(self, monitors)
+
     def attempt(self, measure, *arguments):
         """Guests under --icount are lost often enough (see tests/rig) that each is tried up to four times."""
         for _ in range(4 if self.counting else 1):
@@ -209,7 +213,8 @@ class Bench:
     def run(self, section):
         self.counting = section in COUNTING
         # Counting needs no second round; starting is quick, and some hosts are slow at giving memory now and then.
-        rounds = 1 if section in COUNTING else max(5, self.options.rounds) if section in LOCAL else self.options.rounds
+        # `snapshots` repeats what can be within its one round: machines of 16 GiB take long to fill.
+        rounds = 1 if section in COUNTING + ["snapshots"] else max(5, self.options.rounds) if section in LOCAL else self.options.rounds
         for n in range(rounds):
             self.round = str(n + 1)
             monitors = [m for m in self.monitors if m.name in contestants(section, self.figures)]

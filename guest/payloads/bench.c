@@ -11,7 +11,9 @@
  *                                    processor halts until the interrupt, else it turns
  *   touch                   count=   pages of RAM written for the first time
  *   compute                 count=   iterations without an exit: how fast user mode is
+ *   snapshot                         is saved and restored by others: see bench_snapshot.c
  */
+#include "guest/payloads/bench.h"
 #include "guest/payloads/lib/blk.h"
 #include "guest/payloads/lib/boot.h"
 #include "guest/payloads/lib/clock.h"
@@ -199,5 +201,6 @@ const struct payload_test payload_tests[] = {
 	{"blk", blk_requests},
 	{"touch", touches},
 	{"compute", compute},
+	{"snapshot", bench_snapshot},
 	{0},
 };
