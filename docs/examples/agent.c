@@ -132,6 +132,19 @@ static int resume_guest(struct guest *guest, struct bulkhead_error *err)
 	return bulkhead_call_vm_resume(guest->vm, answered, guest, err);
 }
 
+/* What a VM was is enough to make another one of: see `restore` in struct bulkhead_config. */
+static int take_snapshot(struct guest *guest, struct bulkhead_error *err)
+{
+	char path[1024];
+	const struct bulkhead_call_snapshot_create create = {.struct_size = sizeof(create),
+		.path = path,
+		.disks = "copy",
+		.wait = &(bool){true}};
+
+	snprintf(path, sizeof(path), "%s/%s.%u", guest->node->folder, guest->name, guest->starts);
+	return bulkhead_call_snapshot_create(guest->vm, &create, answered, guest, err);
+}
+
 static int shut_down(struct guest *guest, struct bulkhead_error *err)
 {
 	const struct bulkhead_call_vm_shutdown shutdown = {
@@ -148,7 +161,8 @@ static const struct step {
 	{"attach a disk", attach_disk, false}, {"limit its disk", limit_disk, false},
 	{"start", start_vcpus, false}, {"look at it", look_at, false},
 	{"grow its disk", grow_disk, false}, {"pause", pause_guest, false},
-	{"resume", resume_guest, false}, {"detach its disk", detach_disk, true},
+	{"resume", resume_guest, false}, {"take a snapshot", take_snapshot, false},
+	{"detach its disk", detach_disk, true},
 	{"shut down", shut_down, true}, /* the last one: it is what stopping begins with, too */
 };
 

@@ -217,6 +217,104 @@ static bool test_events(enum where where)
 	return true;
 }
 
+/* The configuration's `restore`, in either placement; `options`: a JSON object. */
+static struct bulkhead_vm *restore(enum where where, const char *snapshot, const char *options,
+	struct seen *seen, struct bulkhead_error *err)
+{
+	struct bulkhead_config config = {
+		.size = sizeof(config),
+		.config = options,
+		.restore = snapshot,
+		.program = program,
+		.user = seen,
+		.event = event,
+		.ended = ended,
+		.log = line,
+	};
+	struct bulkhead_vm *vm = NULL;
+
+	if (where == SPAWNED)
+		bulkhead_vm_spawn(&config, &vm, err);
+	else
+		bulkhead_vm_embed(&config, &vm, err);
+	return vm;
+}
+
+static bool save(enum where where, const char *path)
+{
+	const struct bulkhead_call_snapshot_create create = {
+		.struct_size = sizeof(create), .path = path, .wait = &(bool){true}};
+	struct seen seen = {0};
+	struct bulkhead_error err = {0};
+	struct bulkhead_vm *vm = make(where, "serial_echo", "", &seen, &err);
+
+	MUST(vm, "%s", err.message);
+	MUST(!bulkhead_call_snapshot_create_wait(vm, &create, PATIENCE_MS, NULL, &err), "%s",
+		err.message);
+	bulkhead_vm_free(vm);
+	return true;
+}
+
+static bool test_restore(enum where where)
+{
+	struct seen seen[2] = {0};
+	struct bulkhead_error err = {0};
+	char path[200], name[32], *result;
+	struct bulkhead_vm *vms[2];
+
+	snprintf(path, sizeof(path), "%s/saved%d", folder, where);
+	if (!save(where, path))
+		return false;
+	vms[0] = restore(where, path, "{\"seccomp\": \"off\"}", &seen[0], &err);
+	MUST(vms[0], "%s", err.message);
+	vms[1] = restore(where, path, "{\"seccomp\": \"off\", \"clone\": true, \"name\": \"twin\"}",
+		&seen[1], &err);
+	MUST(vms[1], "%s", err.message);
+	for (unsigned i = 0; i < 2; i++) {
+		MUST(!bulkhead_call_vm_info_wait(vms[i], PATIENCE_MS, &result, &err), "%s",
+			err.message);
+		MUST(!bulkhead_json_text(result, "name", name, sizeof(name)) &&
+				!strcmp(name, i ? "twin" : "orders"),
+			"%s", result);
+		free(result);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		bulkhead_vm_free(vms[i]);
+	return true;
+}
+
+/* What a VM's process finds is told at the end, what this one finds at once: either way in words. */
+static bool test_no_restore(enum where where)
+{
+	static const struct {
+		const char *snapshot, *options, *why;
+	} wrong[] = {
+		{"nowhere", "{}", "nowhere"},
+		{"saved", "{\"cpus\": 2}", "cpus"},
+		{"saved", "{\"disk\": [{\"id\": \"data\", \"path\": \"/none\"}]}", "data"},
+		{"saved", "{\"memory\": \"1G\"}", "memory: is nothing"},
+	};
+	char path[200], text[800];
+
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		struct seen seen = {0};
+		struct bulkhead_error err = {0};
+		struct bulkhead_vm *vm;
+
+		snprintf(path, sizeof(path), "%s/%s%d", folder, wrong[i].snapshot, where);
+		vm = restore(where, path, wrong[i].options, &seen, &err);
+		snprintf(text, sizeof(text), "%s", err.message);
+		if (vm) {
+			MUST(!bulkhead_vm_wait_end(vm, PATIENCE_MS, &err), "%s", err.message);
+			MUST(seen.end.how == BULKHEAD_FAILED, "how %d", seen.end.how);
+			snprintf(text, sizeof(text), "%s", seen.end.error.message);
+			bulkhead_vm_free(vm);
+		}
+		MUST(strstr(text, wrong[i].why), "'%s' says nothing of %s", text, wrong[i].why);
+	}
+	return true;
+}
+
 static bool make_disk(char *path, size_t size, const char *name)
 {
 	int fd, ret;
@@ -781,6 +879,8 @@ int main(int argc, char **argv)
 		{"events come in order and without a gap", test_events},
 		{"the guest's own end is told as what it was", test_ends},
 		{"what cannot be started says why, to the call too", test_no_start},
+		{"a VM goes on from a snapshot, and another one as its clone", test_restore},
+		{"what cannot be restored says why", test_no_restore},
 		{"a callback frees its handle, and may not wait", test_callbacks},
 		{"a handle is freed while its VM is still being made", test_free_early},
 	};

@@ -196,16 +196,20 @@ int run_main(int argc, char *const *argv)
 
 /* ---- restore ---- */
 
-/* What the snapshot says, and what the flags say of it. Takes no flags: they are changed. */
+/* What the snapshot says, and what the flags and their file say of it. */
 static int configure(
 	struct restore *restore, json_t *flags, struct machine_config *config, struct error *err)
 {
-	struct restore_options options;
-	int ret = machine_config_from_saved(config, restore_config(restore), flags, &options, err);
+	json_t *given;
+	int ret = machine_config_merge_file(flags, &given, err);
 
 	if (ret < 0)
 		return ret;
-	ret = restore_prepare(restore, &options, config, err);
+	ret = restore_configure(restore, given, config, err);
+	json_decref(given);
+	if (ret < 0)
+		return ret;
+	ret = restore_prepare(restore, config, err);
 	if (ret < 0)
 		machine_config_free(config);
 	return ret;

@@ -139,7 +139,8 @@ typedef void bulkhead_answer(
 struct bulkhead_config {
 	size_t size; /* sizeof(struct bulkhead_config) */
 	/*
-	 * spawn, embed: the VM's configuration, a JSON object with the keys of bulkhead-run(1)'s --config. Required there,
+	 * spawn, embed: the VM's configuration, a JSON object with the keys of bulkhead-run(1)'s --config, or where `restore`
+	 * is given of bulkhead-restore(1)'s. Required there,
 	 * unused by connect. What it leaves out is as for `bulkhead run`, except: `console` is off by default, and
 	 * embedded `seccomp` is off too, and `console` stdio is refused.
 	 */
@@ -166,6 +167,11 @@ struct bulkhead_config {
 	 * BULKHEAD_NO_RECONNECT: not at all. Events resume where they were; calls in flight fail with BULKHEAD_DISCONNECTED.
 	 */
 	uint64_t reconnect_ms;
+	/*
+	 * spawn, embed: the folder of a snapshot that the VM begins from, as by bulkhead-restore(1). `config` is then what is
+	 * given anew, and says how: its keys are the options of `restore`. NULL: the VM boots its kernel.
+	 */
+	const char *restore;
 };
 
 /*

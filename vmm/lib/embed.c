@@ -26,6 +26,7 @@ struct embedded {
 	pthread_t thread;
 	struct machine_config config;
 	bool configured;
+	struct restore *restore; /* NULL: the kernel is booted */
 	struct log_sink log;
 	int log_fd;    /* the pipe's end for the VM */
 	int client_fd; /* the first client's, for the VM */
@@ -88,7 +89,10 @@ static void *thread_main(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	log_use(&e->log);
 	e->how = MACHINE_EXIT_FAILED;
-	e->ret = instance_create(&instance, &e->config, NULL, steal_fd(&e->client_fd), &e->err);
+	e->ret = e->restore ? restore_prepare(e->restore, &e->config, &e->err) : 0;
+	if (e->ret == 0)
+		e->ret = instance_create(
+			&instance, &e->config, e->restore, steal_fd(&e->client_fd), &e->err);
 	if (e->ret == 0) {
 		open_to_requests(e, &instance);
 		e->ret = instance_run(&instance, &e->how, &e->err);
@@ -102,6 +106,16 @@ static void *thread_main(void *arg)
 
 /* ---- the caller's ---- */
 
+static int configure(struct embedded *e, const char *restore, json_t *json, struct error *why)
+{
+	int ret;
+
+	if (!restore)
+		return machine_config_from_json(&e->config, json, why);
+	ret = restore_open(restore, &e->restore, why);
+	return ret < 0 ? ret : restore_configure(e->restore, json, &e->config, why);
+}
+
 static int own_config(struct bulkhead_vm *vm, struct embedded *e, struct bulkhead_error *err)
 {
 	struct error why;
@@ -112,7 +126,7 @@ static int own_config(struct bulkhead_vm *vm, struct embedded *e, struct bulkhea
 		return ret;
 	if (!json_object_get(json, "seccomp"))
 		json_object_set_new(json, "seccomp", json_string("off"));
-	ret = machine_config_from_json(&e->config, json, &why);
+	ret = configure(e, vm->config.restore, json, &why);
 	json_decref(json);
 	if (ret < 0)
 		return fail_from(err, &why);
@@ -170,6 +184,7 @@ static int start(struct bulkhead_vm *vm, struct embedded *e, struct bulkhead_err
 /* The thread is over, or never was. */
 static void embedded_free(struct embedded *e)
 {
+	restore_close(e->restore);
 	if (e->configured)
 		machine_config_free(&e->config);
 	log_sink_close(&e->log, e->log_fd);
@@ -212,7 +227,7 @@ int bulkhead_vm_embed(
 		ret = open_log(vm, e, err);
 	if (ret == 0)
 		ret = start(vm, e, err);
-	vm->config.config = vm->config.program = NULL;
+	vm->config.config = vm->config.program = vm->config.restore = NULL;
 	if (ret < 0) {
 		embedded_free(e);
 		handle_destroy(vm);

@@ -31,24 +31,32 @@ enum { EXIT_USAGE = 2, EXIT_CRASHED = 3, EXIT_MOVED = 4 };
 int config_read(struct bulkhead_vm *vm, json_t **out, struct bulkhead_error *err)
 {
 	const char *text = vm->config.config;
+	struct error why;
+
+	if (!text)
+		return fail(err, BULKHEAD_BAD_REQUEST, EINVAL, "no configuration is given");
+	if (machine_config_parse(text, strlen(text), "the configuration", out, &why) < 0)
+		return fail_from(err, &why);
+	if (!json_object_get(*out, "console"))
+		json_object_set_new(*out, "console", json_string("off"));
+	return 0;
+}
+
+/* What is wrong in itself. Of a snapshot only the VM's process knows: it reads files for that, and may wait for them. */
+static int check_config(
+	const struct bulkhead_vm *vm, const json_t *json, struct bulkhead_error *err)
+{
 	struct machine_config *config;
 	struct error why;
 	int ret;
 
-	if (!text)
-		return fail(err, BULKHEAD_BAD_REQUEST, EINVAL, "no configuration is given");
-	ret = machine_config_parse(text, strlen(text), "the configuration", out, &why);
-	if (ret < 0)
-		return fail_from(err, &why);
+	if (vm->config.restore)
+		return 0;
 	config = malloc(sizeof(*config));
-	if (!json_object_get(*out, "console"))
-		json_object_set_new(*out, "console", json_string("off"));
-	ret = config ? machine_config_from_json(config, *out, &why)
+	ret = config ? machine_config_from_json(config, json, &why)
 		     : error_errno(&why, ENOMEM, "configuration");
 	if (ret == 0)
 		machine_config_free(config);
-	else
-		json_decref(*out);
 	free(config);
 	return ret < 0 ? fail_from(err, &why) : 0;
 }
@@ -159,8 +167,10 @@ static int set_attributes(posix_spawnattr_t *attributes)
 static int start(struct bulkhead_vm *vm, int config_fd, int log_fd, int control_fd)
 {
 	const char *program = vm->config.program ? vm->config.program : "bulkhead";
-	char *const argv[] = {(char *)(uintptr_t) "bulkhead", (char *)(uintptr_t) "run",
-		(char *)(uintptr_t) "--config", (char *)(uintptr_t) "/dev/stdin", NULL};
+	const char *const run[] = {"bulkhead", "run", "--config", "/dev/stdin", NULL};
+	const char *const restore[] = {
+		"bulkhead", "restore", vm->config.restore, "--config", "/dev/stdin", NULL};
+	char *const *argv = (char *const *)(uintptr_t)(vm->config.restore ? restore : run);
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	int ret = posix_spawn_file_actions_init(&actions);
@@ -221,11 +231,12 @@ int bulkhead_vm_spawn(
 	if (ret < 0)
 		return ret;
 	ret = config_read(vm, &json, err);
-	if (ret == 0) {
+	if (ret == 0)
+		ret = check_config(vm, json, err);
+	if (ret == 0)
 		ret = spawn(vm, json, err);
-		json_decref(json);
-	}
-	vm->config.config = vm->config.program = NULL;
+	json_decref(json);
+	vm->config.config = vm->config.program = vm->config.restore = NULL;
 	if (ret < 0) {
 		spawned_stop(vm);
 		unix_listener_remove(&vm->listener);

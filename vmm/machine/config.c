@@ -83,8 +83,7 @@ int machine_config_from_json(struct machine_config *config, const json_t *object
 	return ret;
 }
 
-/* Takes "config" out of the flags, and puts what is left over the file's object. */
-static int merge_file(json_t *flags, json_t **out, struct error *err)
+int machine_config_merge_file(json_t *flags, json_t **out, struct error *err)
 {
 	const char *path = json_string_value(json_object_get(flags, "config"));
 	json_t *file = NULL;
@@ -115,7 +114,7 @@ int machine_config_from_args(
 	if (ret)
 		return ret;
 	if (!*help)
-		ret = merge_file(flags, &merged, err);
+		ret = machine_config_merge_file(flags, &merged, err);
 	json_decref(flags);
 	if (ret || *help)
 		return ret;

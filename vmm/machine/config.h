@@ -110,6 +110,9 @@ extern const struct schema machine_disk_schema[], machine_net_schema[];
 int machine_config_from_args(
 	struct machine_config *config, int argc, char *const *argv, bool *help, struct error *err);
 
+/* Put `flags` over the file that their "config" names, if any, and leave that out. A new reference in *out. */
+int machine_config_merge_file(json_t *flags, json_t **out, struct error *err);
+
 /* One JSON object, checked whole. Free the configuration after success only. */
 int machine_config_from_json(
 	struct machine_config *config, const json_t *object, struct error *err);
@@ -122,7 +125,8 @@ json_t *machine_config_to_save(const struct machine_config *config);
 
 /*
  * The way back: `saved`, with what is given anew in `flags` (of machine_restore_schema, changed here). A disk or network of the
- * flags names one of the saved by its id, and gives what is another about it. Free the configuration after success only.
+ * flags names one of the saved by its id, and gives what is another about it. Free the configuration after success only; the
+ * options' texts are the caller's in any case.
  */
 int machine_config_from_saved(struct machine_config *config, const json_t *saved, json_t *flags,
 	struct restore_options *options, struct error *err);

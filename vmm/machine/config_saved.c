@@ -161,6 +161,26 @@ static int take_switches(json_t *flags, struct restore_options *options, struct 
 	return ret;
 }
 
+/* What came from a file may have any key. */
+static int check_keys(json_t *flags, struct error *err)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(flags, key, value)
+	{
+		const char *nearest = schema_nearest(machine_restore_schema, key);
+		const struct schema *known = schema_find(machine_restore_schema, key);
+
+		if (known && !known->flag_only)
+			continue;
+		error_set(err, ERROR_BAD_REQUEST,
+			"%.64s: is nothing that a VM can be given when it is restored", key);
+		return nearest ? error_hint(err, "is '%s' meant?", nearest) : -err->code;
+	}
+	return 0;
+}
+
 static int check_addresses(const struct restore_options *options,
 	const struct machine_config *config, struct error *err)
 {
@@ -177,9 +197,9 @@ int machine_config_from_saved(struct machine_config *config, const json_t *saved
 	int ret;
 
 	memset(options, 0, sizeof(*options));
-	ret = merged ? take_switches(flags, options, err)
-		     : error_errno(err, ENOMEM, "configuration");
-
+	ret = merged ? check_keys(flags, err) : error_errno(err, ENOMEM, "configuration");
+	if (ret == 0)
+		ret = take_switches(flags, options, err);
 	if (ret == 0 && options->clone)
 		forget_addresses(merged);
 	if (ret == 0)
@@ -201,7 +221,5 @@ int machine_config_from_saved(struct machine_config *config, const json_t *saved
 		if (ret < 0)
 			machine_config_free(config);
 	}
-	if (ret < 0)
-		schema_release(machine_restore_switches, options);
 	return ret;
 }

@@ -113,13 +113,18 @@ static const struct schema vsock_members[] = {
 	{.name = NULL},
 };
 
+/* clang-format off */
+#define CONFIG_FILE                                                                                \
+	{.name = "config",                                                                         \
+		.type = SCHEMA_PATH,                                                               \
+		.flag_only = true,                                                                 \
+		.placeholder = "FILE",                                                             \
+		.fallback = "none",                                                                \
+		.help = "read a JSON file with these names as keys; a flag overrides the file"}
+/* clang-format on */
+
 const struct schema machine_config_schema[] = {
-	{.name = "config",
-		.type = SCHEMA_PATH,
-		.flag_only = true,
-		.placeholder = "FILE",
-		.fallback = "none",
-		.help = "read a JSON file with these names as keys; a flag overrides the file"},
+	CONFIG_FILE,
 #include "vmm/machine/config_boot.inc"
 	{.name = "cpus",
 		.type = SCHEMA_OBJECT,
@@ -186,6 +191,7 @@ const struct schema machine_restore_switches[] = {
 };
 
 const struct schema machine_restore_schema[] = {
+	CONFIG_FILE,
 /* NOLINTNEXTLINE(readability-duplicate-include): one more table that has these */
 #include "vmm/machine/config_boot.inc"
 /* NOLINTNEXTLINE(readability-duplicate-include): one more table that has these */

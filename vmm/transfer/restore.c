@@ -69,11 +69,6 @@ void restore_close(struct restore *restore)
 	free(restore);
 }
 
-const json_t *restore_config(const struct restore *restore)
-{
-	return manifest_of(restore)->machine;
-}
-
 /* ---- before the machine is made ---- */
 
 static int check_architecture(const struct restore *restore, struct error *err)
@@ -152,14 +147,19 @@ static int place_disks(
 	return ret;
 }
 
-int restore_prepare(struct restore *restore, const struct restore_options *options,
-	struct machine_config *config, struct error *err)
+int restore_configure(
+	struct restore *restore, json_t *flags, struct machine_config *config, struct error *err)
+{
+	return machine_config_from_saved(
+		config, manifest_of(restore)->machine, flags, &restore->options, err);
+}
+
+int restore_prepare(struct restore *restore, struct machine_config *config, struct error *err)
 {
 	enum chain_verify_mode mode =
-		options->verify == VERIFY_ALL ? CHAIN_VERIFY_ALL : CHAIN_VERIFY_STAMPED;
+		restore->options.verify == VERIFY_ALL ? CHAIN_VERIFY_ALL : CHAIN_VERIFY_STAMPED;
 	int ret = check_architecture(restore, err);
 
-	restore->options = *options;
 	if (ret == 0)
 		ret = chain_verify(restore->chain, mode, NULL, err);
 	if (ret == 0)
