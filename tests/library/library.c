@@ -255,6 +255,15 @@ static bool save(enum where where, const char *path)
 	return true;
 }
 
+static void remove_saved(const char *path)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), "rm -r '%s'", path);
+	if (system(command))
+		printf("# %s is left\n", path);
+}
+
 static bool test_restore(enum where where)
 {
 	struct seen seen[2] = {0};
@@ -280,6 +289,7 @@ static bool test_restore(enum where where)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		bulkhead_vm_free(vms[i]);
+	remove_saved(path);
 	return true;
 }
 
@@ -290,12 +300,15 @@ static bool test_no_restore(enum where where)
 		const char *snapshot, *options, *why;
 	} wrong[] = {
 		{"nowhere", "{}", "nowhere"},
-		{"saved", "{\"cpus\": 2}", "cpus"},
-		{"saved", "{\"disk\": [{\"id\": \"data\", \"path\": \"/none\"}]}", "data"},
-		{"saved", "{\"memory\": \"1G\"}", "memory: is nothing"},
+		{"whole", "{\"cpus\": 2}", "cpus"},
+		{"whole", "{\"disk\": [{\"id\": \"data\", \"path\": \"/none\"}]}", "data"},
+		{"whole", "{\"memory\": \"1G\"}", "memory: is nothing"},
 	};
-	char path[200], text[800];
+	char whole[200], path[200], text[800];
 
+	snprintf(whole, sizeof(whole), "%s/whole%d", folder, where);
+	if (!save(where, whole))
+		return false;
 	for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
 		struct seen seen = {0};
 		struct bulkhead_error err = {0};
@@ -312,6 +325,7 @@ static bool test_no_restore(enum where where)
 		}
 		MUST(strstr(text, wrong[i].why), "'%s' says nothing of %s", text, wrong[i].why);
 	}
+	remove_saved(whole);
 	return true;
 }
 
