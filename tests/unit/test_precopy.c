@@ -28,6 +28,8 @@ static struct page_set given;
 static atomic_bool cancel;
 static uint64_t cancel_at; /* pages given after which it is cancelled; 0: never */
 static unsigned meddling;  /* times that what is given is written right then */
+static unsigned slowed,
+	obeys_at; /* the level; that from which on the guest writes no more; 0: it writes nothing */
 static uint64_t told;
 
 static void ok(int ret)
@@ -58,7 +60,7 @@ static void setup(void)
 	ck_assert(expected && image);
 	memset(image, 0xee, pages * PAGE);
 	atomic_store(&cancel, false);
-	cancel_at = meddling = 0;
+	cancel_at = meddling = slowed = obeys_at = 0;
 }
 
 static void teardown(void)
@@ -104,6 +106,8 @@ static int put(void *owner, uint64_t first, const uint8_t *data, uint64_t count,
 		meddling--;
 		write_page(first, meddling + 1);
 	}
+	for (uint64_t i = 0; slowed < obeys_at && i < count; i++)
+		write_page(first + i, told + i);
 	if (cancel_at && page_set_size(&given) >= cancel_at)
 		atomic_store(&cancel, true);
 	return 0;
@@ -113,6 +117,13 @@ static void expect(void *owner, uint64_t count)
 {
 	ck_assert_ptr_null(owner);
 	told += count;
+}
+
+static void slow(void *owner, unsigned level)
+{
+	ck_assert_ptr_null(owner);
+	ck_assert_uint_le(level, PRECOPY_SLOWEST);
+	slowed = level;
 }
 
 static struct precopy *make(bool all, uint64_t pool)
@@ -126,6 +137,7 @@ static struct precopy *make(bool all, uint64_t pool)
 		.cancel = &cancel,
 		.put = put,
 		.expect = expect,
+		.slow = slow,
 	};
 	struct precopy *p;
 
@@ -319,6 +331,23 @@ START_TEST(what_the_pool_cannot_hold_is_handed_over_in_the_pause_and_said)
 }
 END_TEST
 
+START_TEST(a_guest_that_writes_too_much_is_slowed_down_until_it_does_not)
+{
+	struct precopy *p = make(true, 64 * PAGE);
+
+	obeys_at = (unsigned)_i + 1;
+	ok(precopy_run(p, &err));
+	ck_assert_uint_eq(slowed, 0);
+	obeys_at = 0;
+	ok(precopy_again(p, &err));
+	ck_assert_uint_eq(slowed, min_u64((uint64_t)_i + 1, PRECOPY_SLOWEST));
+	ok(precopy_collect(p, &err));
+	ok(precopy_hold(p, &err));
+	ck_assert_uint_eq(precopy_report(p).held, 0);
+	precopy_destroy(p);
+}
+END_TEST
+
 START_TEST(what_was_called_back_is_dirty_again)
 {
 	struct page_set set;
@@ -362,6 +391,8 @@ int main(void)
 	tcase_add_test(tc, what_is_written_while_it_is_handed_over_comes_again);
 	tcase_add_loop_test(tc, of_what_changed_only_that_is_handed_over, 0, 2);
 	tcase_add_test(tc, what_the_pool_cannot_hold_is_handed_over_in_the_pause_and_said);
+	tcase_add_loop_test(
+		tc, a_guest_that_writes_too_much_is_slowed_down_until_it_does_not, 0, 4);
 	tcase_add_test(tc, what_was_called_back_is_dirty_again);
 	tcase_add_test(tc, memory_that_came_meanwhile_is_refused);
 	return run_tests("precopy", tc, NULL);

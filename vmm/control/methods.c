@@ -386,7 +386,7 @@ const struct rpc_method control_methods[] = {
 		.summary =
 			"Takes a snapshot: memory, state and disks of one point in time. Answered at once with its job; job.progress, job.done and job.failed tell the rest. The folder is there whole or not at all, and the VM goes on in any case.",
 		.result =
-			"{job}; the job's result, or the answer with wait: {id, path, parent?, background, bytes, passes, pause_bytes, elapsed_ms, frozen?, pause_ms: {total, quiesce, state, memory, disks}}"},
+			"{job}; the job's result, or the answer with wait: {id, path, parent?, background, bytes, passes, pause_bytes, slowed_ms, elapsed_ms, frozen?, pause_ms: {total, quiesce, state, memory, disks}}"},
 	{.name = "job.list",
 		.serve = serve_job_list,
 		.params = job_list_params,

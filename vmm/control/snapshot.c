@@ -49,12 +49,13 @@ static json_t *describe(const struct snapshot_task *task, const struct snapshot_
 {
 	const struct snapshot_pause *p = &report->pause;
 	json_t *object = json_pack(
-		"{s:s, s:s, s:b, s:I, s:I, s:I, s:f, s:{s:f, s:f, s:f, s:f, s:f}}", "id",
+		"{s:s, s:s, s:b, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f}}", "id",
 		report->id, "path", report->path, "background", report->background, "bytes",
 		(json_int_t)report->data_bytes, "passes", (json_int_t)report->passes, "pause_bytes",
-		(json_int_t)report->pause_bytes, "elapsed_ms", (double)report->elapsed_ns / 1e6,
-		"pause_ms", "total", (double)p->total / 1e6, "quiesce", (double)p->quiesce / 1e6,
-		"state", (double)p->state / 1e6, "memory", (double)p->memory / 1e6, "disks",
+		(json_int_t)report->pause_bytes, "slowed_ms", (double)report->slowed_ns / 1e6,
+		"elapsed_ms", (double)report->elapsed_ns / 1e6, "pause_ms", "total",
+		(double)p->total / 1e6, "quiesce", (double)p->quiesce / 1e6, "state",
+		(double)p->state / 1e6, "memory", (double)p->memory / 1e6, "disks",
 		(double)p->disks / 1e6);
 
 	if (object && task->options.disks != SNAPSHOT_DISK_NONE)

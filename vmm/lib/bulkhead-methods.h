@@ -317,7 +317,7 @@ BULKHEAD_API int bulkhead_call_batch_wait(struct bulkhead_vm *vm,
  * snapshot.create. Takes a snapshot: memory, state and disks of one point in time. Answered at once with its
  * job; job.progress, job.done and job.failed tell the rest. The folder is there whole or not at all, and the VM
  * goes on in any case. Result: {job}; the job's result, or the answer with wait: {id, path, parent?, background,
- * bytes, passes, pause_bytes, elapsed_ms, frozen?, pause_ms: {total, quiesce, state, memory, disks}}
+ * bytes, passes, pause_bytes, slowed_ms, elapsed_ms, frozen?, pause_ms: {total, quiesce, state, memory, disks}}
  */
 struct bulkhead_call_snapshot_create {
 	size_t struct_size; /* of this structure */

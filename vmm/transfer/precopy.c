@@ -29,6 +29,7 @@ struct precopy {
 	struct page_set dirty; /* as of the last look */
 	struct page_set pooled;
 	uint8_t *pool;
+	unsigned level;	  /* how much the guest had to be slowed down */
 	uint32_t *places; /* of each page: its slot in the pool plus one; 0: none */
 	struct precopy_report report;
 };
@@ -193,13 +194,24 @@ static int pass_of_all(struct precopy *p, struct error *err)
 	return ret;
 }
 
-/* To the sink, until what is left would fit into half of the pool, or does not become less. */
+/* False: it can be no slower. */
+static bool slow_down(struct precopy *p)
+{
+	if (p->level == PRECOPY_SLOWEST)
+		return false;
+	p->config.slow(p->config.owner, ++p->level);
+	return true;
+}
+
+/* To the sink, until what is left would fit into half of the pool, or does not become less whatever is done. */
 static int run_passes(struct precopy *p, unsigned max, struct error *err)
 {
 	uint64_t room = p->report.pool_pages / 2, last = UINT64_MAX, left;
 	int ret = look(p, &left, err);
 
-	for (unsigned i = 0; ret == 0 && i < max && left > room && left < last - last / 8; i++) {
+	for (unsigned i = 0; ret == 0 && i < max && left > room; i++) {
+		if (left >= last - last / 4 && !slow_down(p))
+			break;
 		last = left;
 		p->config.expect(p->config.owner, left);
 		ret = pass(p, &p->dirty, false, err);
@@ -223,17 +235,20 @@ static bool fits(struct precopy *p, uint64_t left)
 	return left - placed <= p->report.pool_pages - p->report.pooled;
 }
 
-/* Into the pool, until few are left, or not less than before twice. */
+/* Into the pool, until few are left, or not less than before, twice, whatever is done. */
 static int run_rounds(struct precopy *p, struct error *err)
 {
 	uint64_t last = UINT64_MAX, left;
 	unsigned stubborn = 0;
 	int ret = look(p, &left, err);
 
-	for (unsigned i = 0;
-		ret == 0 && i < ROUNDS_MAX && left > FEW_PAGES && stubborn < 2 && fits(p, left);
-		i++) {
-		stubborn = left < last - last / 8 ? 0 : stubborn + 1;
+	for (unsigned i = 0; ret == 0 && i < ROUNDS_MAX && left > FEW_PAGES && fits(p, left); i++) {
+		stubborn = left < last - last / 4 ? 0 : stubborn + 1;
+		if (stubborn == 2) {
+			if (!slow_down(p))
+				break;
+			stubborn = 0;
+		}
 		last = left;
 		ret = pass(p, &p->dirty, true, err);
 		p->report.rounds++;
@@ -273,11 +288,15 @@ int precopy_run(struct precopy *p, struct error *err)
 			ret = pass_of_all(p, err);
 		p->report.passes++;
 	}
-	return ret ?: settle(p, PASSES_MAX, err);
+	if (ret == 0)
+		ret = settle(p, PASSES_MAX, err);
+	p->config.slow(p->config.owner, 0);
+	return ret;
 }
 
 int precopy_again(struct precopy *p, struct error *err)
 {
+	p->config.slow(p->config.owner, p->level);
 	return settle(p, AGAIN_PASSES, err);
 }
 

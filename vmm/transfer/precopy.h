@@ -17,7 +17,8 @@
  * round left (2 MiB or less, where it came to rest) is copied into the pool in the pause, and the pool goes to the sink afterwards.
  * So the pause grows with what the guest writes within a round, which is some milliseconds, not with its memory.
  *
- * A guest that writes more than the pool holds, and faster than the sink takes it, does not come to rest. Nothing is given up then:
+ * A guest that writes more than the pool holds, and faster than the sink takes it, is slowed down, more with each pass that
+ * leaves no less than the one before. Where even that is not enough it does not come to rest. Nothing is given up then:
  * what the pool cannot hold is handed to the sink in the pause, and precopy_report.held says how much that was.
  *
  * Pages may be handed over several times: what comes last counts, and before the end each came last when it was as it was at
@@ -32,6 +33,8 @@
 
 struct precopy;
 
+#define PRECOPY_SLOWEST 3u
+
 struct precopy_config {
 	const struct guest_memory *memory;
 	struct dirty_engine *engine; /* with this user, who joined it */
@@ -45,6 +48,8 @@ struct precopy_config {
 		struct error *err);
 	/* So many pages follow now; for progress. */
 	void (*expect)(void *owner, uint64_t pages);
+	/* The guest is to be slowed down; 0: as ever, to PRECOPY_SLOWEST. */
+	void (*slow)(void *owner, unsigned level);
 	void *owner;
 };
 

@@ -123,6 +123,7 @@ static void fail(struct snapshot *s)
 	struct snapshot_user *user = s->user;
 	struct error err = s->err;
 
+	snapshot_slow_end(s);
 	release(s);
 	if (s->collected)
 		machine_dirty_rollback(s->machine);
@@ -262,6 +263,7 @@ static void held(struct machine_hold *hold)
 
 static void hold(struct snapshot *s)
 {
+	snapshot_slow_end(s);
 	s->ret = check_cancel(s, &s->err);
 	if (s->ret == 0) {
 		s->hold.held = held;
@@ -285,6 +287,7 @@ void snapshot_hold(struct snapshot *s)
 
 static void prepared(struct snapshot *s)
 {
+	snapshot_slow_set(s, 0); /* what the guest is to do now it shall do soon */
 	/* Both before the user is asked, who may call snapshot_hold() from within. */
 	s->waits = s->asked = s->user->about_to_hold;
 	if (!s->asked || s->user->about_to_hold(s->user)) {
@@ -307,6 +310,8 @@ static int prepare(struct snapshot *s, struct error *err)
 static void begin_to_prepare(struct snapshot *s)
 {
 	snapshot_choose_background(s);
+	if (s->precopy)
+		snapshot_slow_begin(s);
 	s->ret = snapshot_start_disks(s, &s->err);
 	if (s->ret < 0)
 		fail(s);

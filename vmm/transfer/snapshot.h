@@ -51,6 +51,8 @@ struct snapshot_report {
 	unsigned passes;      /* in which memory was copied ahead of the moment; 0: it was not */
 	uint64_t pause_bytes; /* of memory that were copied, or written, in the pause */
 	uint64_t data_bytes;  /* of memory, before compression */
+	uint64_t
+		slowed_ns; /* for which the guest stood still before the moment, some ms at a time */
 	uint64_t elapsed_ns;
 	struct snapshot_pause pause;
 };

@@ -26,6 +26,11 @@ static void expect(void *owner, uint64_t pages)
 	atomic_store(&s->total, pages * GUEST_PAGE_SIZE);
 }
 
+static void slow(void *owner, unsigned level)
+{
+	snapshot_slow_set(owner, level);
+}
+
 /* What dirty pages it tells ahead of the moment belongs to the series, or is forgotten with the snapshot. */
 static int make_precopy(struct snapshot *s, struct error *err)
 {
@@ -37,6 +42,7 @@ static int make_precopy(struct snapshot *s, struct error *err)
 		.cancel = &s->cancel,
 		.put = put,
 		.expect = expect,
+		.slow = slow,
 		.owner = s,
 	};
 	int ret = machine_dirty_start(s->machine, err);

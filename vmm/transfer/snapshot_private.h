@@ -23,6 +23,14 @@ struct snapshot_step {
 	void (*then)(struct snapshot *s);
 };
 
+/* See snapshot_slow.c. */
+struct snapshot_slow {
+	struct loop_timer timer;
+	_Atomic unsigned level; /* the worker sets */
+	bool stands;		/* vCPUs do, for now */
+	uint64_t since_ns;
+};
+
 struct snapshot {
 	struct machine *machine;
 	struct snapshot_series *series;
@@ -46,6 +54,7 @@ struct snapshot {
 	/* How memory is written while the guest runs: by one of these. Both NULL: it is while the guest stands still. */
 	struct background *background;
 	struct precopy *precopy;
+	struct snapshot_slow slow;
 	struct page_set pages; /* what is to be saved */
 	struct state_writer state;
 	unsigned disk_count;
@@ -79,6 +88,13 @@ int snapshot_collect_pages(struct snapshot *s, struct error *err);
 /* The worker, held, and when the guest runs again: each writes what is its to write. */
 int snapshot_write_held(struct snapshot *s, struct error *err);
 int snapshot_write_behind(struct snapshot *s, struct error *err);
+
+/* ---- snapshot_slow.c ---- */
+
+/* Main thread; any thread, in between; main thread, also where it never began. */
+void snapshot_slow_begin(struct snapshot *s);
+void snapshot_slow_set(struct snapshot *s, unsigned level);
+void snapshot_slow_end(struct snapshot *s);
 
 /* ---- snapshot_disks.c ---- */
 
