@@ -138,6 +138,14 @@ int net_create_on(const struct net_config *config, const int *fds, bool is_tap,
 /* §5.1.3.1: no feature without those that it needs. */
 bool net_features_consistent(uint64_t features);
 
+/* ---- net_pair.c ---- */
+
+/* Pair `index` on this descriptor of the tap, which becomes its own. Where it fails, what is there is in net->pairs. */
+int net_pair_create(struct net *net, unsigned index, int fd, struct error *err);
+
+/* Whether the host steers flows to it; nothing where it is the only one, or there is no tap. */
+void net_pair_attach(struct net_pair *pair, bool attached);
+
 /* Bring the pair in line with the driver's wishes (is it started? is it one of the active ones?). Pair's thread. */
 void net_pair_sync(struct net_pair *pair);
 
@@ -147,6 +155,8 @@ void net_pair_post_sync(struct net_pair *pair);
 /* If the device is broken: every pair stops. User-mode pairs see that by themselves, but the kernel's
  * (vhost) do not. Any of the device's threads. */
 void net_pairs_stop_broken(struct net *net);
+
+/* ---- net.c: limits ---- */
 
 /* 0: go on. Otherwise the time at which to ask again. */
 uint64_t net_limit_wait(struct net_limit *limit, struct net_debt *debt);
