@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hot-plug. See plug.h for what it promises.
+ * Hot-plug: the course of a request. See plug.h for what it promises; plug_requests.c takes them.
  *
  *   attach   OFFERED ------- driver sets it going, and the guest says the slot is done -------> done
  *               |  time-out, refusal, cancel
@@ -59,7 +59,7 @@ static const char *device_id(const struct machine_plug *plug)
 	return virtio_pci_device(plug->device)->id;
 }
 
-static struct machine_plug *plug_of_slot(struct machine *m, unsigned slot)
+struct machine_plug *plug_of_slot(struct machine *m, unsigned slot)
 {
 	struct machine_plug *plug = m->plugs.first;
 
@@ -96,7 +96,7 @@ static void forget_config(struct machine_config *config, uint16_t type, const ch
 
 /* ---- the end of a request ---- */
 
-static void finish(struct machine_plug *plug)
+void plug_finish(struct machine_plug *plug)
 {
 	struct machine *m = plug->machine;
 	struct machine_plug **at = &m->plugs.first;
@@ -133,6 +133,13 @@ static void end_device(struct machine_plug *plug)
 	forget_config(plug->machine->config, type, id);
 }
 
+void plug_take_out(struct machine_plug *plug)
+{
+	pull(plug);
+	end_device(plug);
+	plug_finish(plug);
+}
+
 static void drained(struct virtio_device *dev, void *arg)
 {
 	struct machine_plug *plug = arg;
@@ -146,7 +153,7 @@ static void drained(struct virtio_device *dev, void *arg)
 	/* A reset waited. */
 	if (atomic_load(&m->request))
 		machine_request(m, (enum machine_request)atomic_load(&m->request));
-	finish(plug);
+	plug_finish(plug);
 }
 
 static void drain(struct machine_plug *plug)
@@ -185,7 +192,7 @@ static void give_up(struct machine_plug *plug)
 	if (!plug->attach) {
 		if (!unheard)
 			m->plugs.late |= 1u << plug->slot;
-		finish(plug);
+		plug_finish(plug);
 	} else if (m->resetting) {
 		plug->phase = WITHDRAWN; /* the reset takes it */
 	} else if (unheard && !plug->driven_ns) {
@@ -226,7 +233,7 @@ static void look_at(struct machine_plug *plug)
 		(plug->outcome ||
 			arch_platform_withdraw_slot(plug->machine->platform, plug->slot) ||
 			now >= plug->driven_ns + OUTCOME_NS)) {
-		finish(plug);
+		plug_finish(plug);
 		return;
 	}
 	if (now >= plug->deadline_ns) {
@@ -343,28 +350,9 @@ void plugs_outcome(void *owner, unsigned slot, bool up, bool ok)
 		leave_mark(m, up ? ok ? &h->up_ok : &h->up_failed : &h->down_failed, 1u << slot);
 }
 
-/* ---- requests ---- */
+/* ---- a request begins, and is called back ---- */
 
-static bool has_guest(const struct machine *m)
-{
-	return machine_state(m) != MACHINE_CREATED && !m->plugs.off;
-}
-
-static int refuse_state(struct machine *m, struct error *err)
-{
-	enum machine_state state = machine_state(m);
-
-	if (m->hold)
-		return error_set(err, ERROR_WRONG_STATE,
-			"the VM stands still for a snapshot: try again in a moment");
-	if (state == MACHINE_RUNNING || !has_guest(m))
-		return 0;
-	error_set(err, ERROR_WRONG_STATE, "the VM is %s: its guest cannot act on it",
-		machine_state_name(state));
-	return state == MACHINE_PAUSED ? error_hint(err, "see vm.resume") : -err->code;
-}
-
-static struct machine_plug *begin(struct machine *m, const struct machine_plug_request *request,
+struct machine_plug *plug_begin(struct machine *m, const struct machine_plug_request *request,
 	struct virtio_pci *device, bool attach)
 {
 	struct machine_plug *plug = calloc(1, sizeof(*plug));
@@ -387,146 +375,10 @@ static struct machine_plug *begin(struct machine *m, const struct machine_plug_r
 	return plug;
 }
 
-static void ask_guest(struct machine_plug *plug)
+void plug_ask_guest(struct machine_plug *plug)
 {
 	arch_platform_ask_slot(plug->machine->platform, plug->slot, plug->attach);
 	set_timer(plug);
-}
-
-/* The device is in its slot, and its options in the configuration. */
-static void attached(struct machine *m, struct virtio_pci *device,
-	const struct machine_plug_request *request, struct machine_plug **out)
-{
-	struct machine_plug *plug = begin(m, request, device, true);
-
-	*out = NULL;
-	if (!has_guest(m)) {
-		finish(plug); /* found when it starts */
-		return;
-	}
-	ask_guest(plug);
-	*out = plug;
-}
-
-/* The lowest number that no device has. */
-static void choose_id(const struct machine *m, uint16_t type, char id[SCHEMA_ID_SIZE])
-{
-	const char *name = type == VIRTIO_ID_BLOCK ? "disk" : "net";
-	unsigned number = 0;
-
-	if (*id)
-		return;
-	do
-		snprintf(id, SCHEMA_ID_SIZE, "%s%u", name, number++);
-	while (machine_devices_find(&m->devices, VIRTIO_ID_BLOCK, id) ||
-		machine_devices_find(&m->devices, VIRTIO_ID_NET, id));
-}
-
-static int refuse_full(const char *what, unsigned count, struct error *err)
-{
-	return error_set(err, ERROR_NO_RESOURCE, "the VM has %u %s: no more fit", count, what);
-}
-
-/* Takes `device` over. */
-static int plug_in(struct machine *m, struct virtio_pci *device, int slot, struct error *err)
-{
-	int ret;
-
-	machine_pause(m);
-	if (m->powered)
-		virtio_pci_set_vm(device, &m->vm);
-	ret = machine_devices_plug(&m->devices, device, slot, err);
-	machine_resume(m);
-	if (ret < 0)
-		virtio_pci_destroy(device);
-	return ret;
-}
-
-int machine_attach_disk(struct machine *m, struct disk_options *options,
-	const struct machine_plug_request *request, struct machine_plug **out, struct error *err)
-{
-	struct machine_config *config = m->config;
-	struct disk_options *disk = &config->disks[config->disk_count];
-	struct virtio_pci *device = NULL;
-	int ret = refuse_state(m, err);
-
-	if (ret < 0)
-		return ret;
-	if (config->disk_count == MACHINE_DISKS_MAX)
-		return refuse_full("disks", config->disk_count, err);
-	choose_id(m, VIRTIO_ID_BLOCK, options->id);
-	*disk = *options;
-	config->disk_count++;
-	ret = machine_config_check(config, err);
-	if (ret == 0)
-		ret = machine_devices_make_disk(&m->devices, disk, &device, err);
-	if (ret == 0)
-		ret = plug_in(m, device, request->slot, err);
-	if (ret < 0) {
-		config->disk_count--;
-		memset(disk, 0, sizeof(*disk));
-		return ret;
-	}
-	memset(options, 0, sizeof(*options));
-	attached(m, device, request, out);
-	return 0;
-}
-
-int machine_attach_net(struct machine *m, struct net_options *options,
-	const struct machine_plug_request *request, struct machine_plug **out, struct error *err)
-{
-	struct machine_config *config = m->config;
-	struct net_options *net = &config->nets[config->net_count];
-	struct virtio_pci *device = NULL;
-	int ret = refuse_state(m, err);
-
-	if (ret < 0)
-		return ret;
-	if (config->net_count == MACHINE_NETS_MAX)
-		return refuse_full("networks", config->net_count, err);
-	choose_id(m, VIRTIO_ID_NET, options->id);
-	*net = *options;
-	config->net_count++;
-	ret = machine_config_check(config, err);
-	if (ret == 0)
-		ret = machine_devices_make_net(&m->devices, net, &device, err);
-	if (ret == 0)
-		ret = plug_in(m, device, request->slot, err);
-	if (ret < 0) {
-		config->net_count--;
-		memset(net, 0, sizeof(*net));
-		return ret;
-	}
-	memset(options, 0, sizeof(*options));
-	attached(m, device, request, out);
-	return 0;
-}
-
-int machine_detach(struct machine *m, uint16_t type, const char *id,
-	const struct machine_plug_request *request, struct machine_plug **out, struct error *err)
-{
-	struct virtio_pci *device = machine_devices_find(&m->devices, type, id);
-	struct machine_plug *plug;
-	int ret = refuse_state(m, err);
-
-	*out = NULL;
-	if (ret < 0)
-		return ret;
-	if (!device)
-		return error_set(err, ERROR_NOT_FOUND, "there is no %s '%s'",
-			type == VIRTIO_ID_BLOCK ? "disk" : "network", id);
-	if (plug_of_slot(m, virtio_pci_function(device)->slot))
-		return error_set(err, ERROR_WRONG_STATE, "'%s' is being attached or detached", id);
-	plug = begin(m, request, device, false);
-	if (!has_guest(m)) {
-		pull(plug);
-		end_device(plug);
-		finish(plug);
-		return 0;
-	}
-	ask_guest(plug);
-	*out = plug;
-	return 0;
 }
 
 void machine_plug_cancel(struct machine *m, struct machine_plug *plug)
@@ -566,11 +418,8 @@ void plugs_reset(struct machine *m)
 		plug->driven_ns = 0;
 	}
 	/* Who is told may ask for something at once: the list changes. */
-	while ((plug = ended_by_reset(m))) {
-		pull(plug);
-		end_device(plug);
-		finish(plug);
-	}
+	while ((plug = ended_by_reset(m)))
+		plug_take_out(plug);
 	m->plugs.off = false;
 }
 

@@ -10,6 +10,8 @@
 
 struct machine;
 struct machine_plug;
+struct machine_plug_request;
+struct virtio_pci;
 
 struct machine_plugs {
 	struct machine_plug *first;
@@ -30,3 +32,17 @@ void plugs_outcome(void *owner, unsigned slot, bool up, bool ok);
 void plugs_reset(struct machine *m);
 /* The devices are gone. */
 void plugs_destroy(struct machine *m);
+
+/* ---- plug.c, for plug_requests.c ---- */
+
+/* The request about that slot that is under way; NULL: none. */
+struct machine_plug *plug_of_slot(struct machine *m, unsigned slot);
+/* Put it in the list. Then one of the others. */
+struct machine_plug *plug_begin(struct machine *m, const struct machine_plug_request *request,
+	struct virtio_pci *device, bool attach);
+/* Its guest acts on it, or does not in time. */
+void plug_ask_guest(struct machine_plug *plug);
+/* It is over: its owner is told, and it is freed. */
+void plug_finish(struct machine_plug *plug);
+/* The same, of a device that no guest uses, and that goes. */
+void plug_take_out(struct machine_plug *plug);
