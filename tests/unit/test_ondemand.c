@@ -142,13 +142,15 @@ static uint8_t *written[USERS]; /* what each wrote last to each page, 0: nothing
 GUEST static void check_lane(unsigned user, uint64_t page, const uint8_t *lane)
 {
 	uint8_t plain[PAGE];
-	unsigned wrong = 0; /* and one assertion: each is written to a file, and the lanes are many */
+	unsigned wrong =
+		0; /* and one assertion: each is written to a file, and the lanes are many */
 
 	content(page, plain);
 	for (unsigned i = 0; i < LANE; i++)
 		wrong += lane[i] !=
-			(written[user][page] ? written[user][page] : plain[user * LANE + i]);
-	ck_assert_msg(wrong == 0, "user %u finds %u wrong bytes in page %" PRIu64, user, wrong, page);
+			 (written[user][page] ? written[user][page] : plain[user * LANE + i]);
+	ck_assert_msg(
+		wrong == 0, "user %u finds %u wrong bytes in page %" PRIu64, user, wrong, page);
 }
 
 GUEST static void *use(void *arg)

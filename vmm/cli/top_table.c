@@ -20,12 +20,11 @@ struct column {
 
 static void put_word(char *text, const char *word)
 {
-	size_t n;
+	const char *end = text + CELL - 1;
 
-	for (n = 0; n < CELL - 1 && word[n]; n++)
-		text[n] =
-			isalnum((unsigned char)word[n]) || strchr("._-/", word[n]) ? word[n] : '?';
-	text[n] = '\0';
+	for (; text < end && *word; text++, word++)
+		*text = isalnum((unsigned char)*word) || strchr("._-/", *word) ? *word : '?';
+	*text = '\0';
 }
 
 static void put_none(char *text)

@@ -191,14 +191,15 @@ static bool has_bit(const _Atomic uint64_t *words, uint64_t page)
 
 static void sum(struct memory_file *file, uint64_t page, const uint8_t *bytes, bool zero)
 {
-	struct checksum now;
+	struct checksum now = {0};
 
 	if (!file->latest) {
 		if (!zero)
 			page_sums_add(&file->sums, page, bytes);
 		return;
 	}
-	now = zero ? (struct checksum){0} : page_sum(page, bytes);
+	if (!zero)
+		now = page_sum(page, bytes);
 	page_sums_toggle(&file->sums, page, file->latest[page]);
 	page_sums_toggle(&file->sums, page, now);
 	file->latest[page] = now;
