@@ -80,6 +80,7 @@ struct source {
 	_Atomic bool go; /* read nothing before */
 	uint64_t broken; /* a window that cannot be read; GUEST_PAGE_NONE: all can */
 	_Atomic unsigned told;
+	_Atomic uint64_t touched; /* the first page that somebody waited for */
 	struct error why;
 };
 
@@ -108,11 +109,20 @@ static void tell(void *owner, const struct error *why)
 	source->told++;
 }
 
+static void note_touch(void *owner, uint64_t page)
+{
+	struct source *source = owner;
+	uint64_t none = 0;
+
+	atomic_compare_exchange_strong(&source->touched, &none, page);
+}
+
 static struct ondemand *start(struct source *source)
 {
 	const struct ondemand_config config = {
 		.read = read_source,
 		.failed = tell,
+		.touched = note_touch,
 		.owner = source,
 		.window = WINDOW,
 		.seccomp = FILTER,
@@ -300,6 +310,9 @@ START_TEST(what_the_source_cannot_give_is_told_once_and_read_by_nobody)
 	make_memory(MEMORY_PAGES_OFF);
 	od = start(&source);
 	ck_assert_int_eq(pthread_create(&toucher, NULL, touch_broken, host_of(5 * WINDOW + 7)), 0);
+	while (!source.touched) /* and so is where somebody waits */
+		sched_yield();
+	ck_assert_uint_eq(source.touched, 5 * WINDOW + 7);
 	source.go = true;
 	pthread_join(toucher, &ret);
 	ck_assert_int_eq((int)(intptr_t)ret, EFAULT);

@@ -6,7 +6,9 @@
 #include "vmm/cli/help.h"
 #include "vmm/cli/report.h"
 #include "vmm/cli/snapshots.h"
+#include "vmm/memory/pages.h"
 #include "vmm/state/state.h"
+#include "vmm/transfer/workingset.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -55,6 +57,21 @@ static void print_disks(const struct snapshot_manifest *m)
 			modes[m->disks[i].mode]);
 }
 
+/* Bytes of memory that are read ahead at the next restore; 0: it is not known which. */
+static uint64_t working_set(const struct chain *chain)
+{
+	struct page_set set;
+	struct error ignored;
+	uint64_t pages = 0;
+
+	if (page_set_create(&set, chain->pages, &ignored) < 0)
+		return 0;
+	if (workingset_load(chain->links->dir, &set, &ignored) == 0)
+		pages = page_set_size(&set);
+	page_set_destroy(&set);
+	return pages * GUEST_PAGE_SIZE;
+}
+
 static void print_text(const struct chain *chain, const char *verified)
 {
 	const struct snapshot_manifest *m = &chain->links->manifest;
@@ -70,6 +87,9 @@ static void print_text(const struct chain *chain, const char *verified)
 	printf("kind          %s\n", snapshot_kind_words(m, kind));
 	printf("memory        %s, %" PRIu64 " pages written, %" PRIu64 " of zeros\n",
 		snapshot_size(snapshot_memory_size(m), size), m->data_pages, m->zero_pages);
+	if (working_set(chain))
+		printf("working set   %s, read ahead at a restore\n",
+			snapshot_size(working_set(chain), size));
 	printf("checksums     %s\n", verified);
 	printf("parts\n");
 	print_parts(chain->links);
@@ -102,6 +122,8 @@ static void print_json(const struct chain *chain, bool verified, json_t *state)
 		json_array_append_new(links, snapshot_link_json(&chain->links[i]));
 	json_object_set_new(object, "chain", links);
 	json_object_set_new(object, "verified", json_boolean(verified));
+	json_object_set_new(
+		object, "working_set_bytes", json_integer((json_int_t)working_set(chain)));
 	json_object_set(object, "devices", m->devices ? m->devices : json_null());
 	json_object_set(object, "machine", m->machine ? m->machine : json_null());
 	if (state)

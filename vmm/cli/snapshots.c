@@ -3,6 +3,7 @@
 #include "vmm/cli/snapshots.h"
 
 #include "vmm/transfer/stamp.h"
+#include "vmm/transfer/workingset.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -70,7 +71,8 @@ uint64_t snapshot_part_usage(int dir, const char *name)
 uint64_t snapshot_usage(const struct chain_link *link)
 {
 	uint64_t bytes = snapshot_part_usage(link->dir, SNAPSHOT_MANIFEST_FILE) +
-			 snapshot_part_usage(link->dir, SNAPSHOT_STAMP_FILE);
+			 snapshot_part_usage(link->dir, SNAPSHOT_STAMP_FILE) +
+			 snapshot_part_usage(link->dir, WORKINGSET_FILE);
 
 	for (unsigned i = 0; i < link->manifest.part_count; i++)
 		bytes += snapshot_part_usage(link->dir, link->manifest.parts[i].name);

@@ -91,6 +91,7 @@ extern const struct schema machine_config_schema[];
 /* How a VM is restored: the options of `restore` that are not the VM's own. schema_release() frees its texts. */
 struct restore_options {
 	bool clone, track;
+	enum { WORKING_SET_OFF, WORKING_SET_ON } working_set;
 	enum { VERIFY_CHANGED, VERIFY_ALL } verify;
 	/* AUTO: map, and on demand where any of it is compressed. */
 	enum { MEMORY_FROM_AUTO, MEMORY_FROM_MAP, MEMORY_FROM_ONDEMAND, MEMORY_FROM_READ } memory;

@@ -155,6 +155,9 @@ static const struct schema_choice memory_sources[] = {{"auto", MEMORY_FROM_AUTO}
 	{"map", MEMORY_FROM_MAP}, {"ondemand", MEMORY_FROM_ONDEMAND}, {"read", MEMORY_FROM_READ},
 	{NULL, 0}};
 
+static const struct schema_choice working_set_uses[] = {
+	{"on", WORKING_SET_ON}, {"off", WORKING_SET_OFF}, {NULL, 0}};
+
 #define RESTORE(field) STORE(struct restore_options, field)
 #define ADDRESS(field) STORE(struct clone_address, field)
 

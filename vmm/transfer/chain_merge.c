@@ -10,6 +10,7 @@
 #include "vmm/transfer/disk_restore.h"
 #include "vmm/transfer/memory_file.h"
 #include "vmm/transfer/snapshot_dir.h"
+#include "vmm/transfer/workingset.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,6 +170,20 @@ static int merge_state(struct merge *merge, struct error *err)
 				  state, size, err);
 }
 
+/* The guest's moment is the same, and so are its first pages. It is a hint: without it the new one is as good. */
+static void take_working_set(const struct merge *merge)
+{
+	struct page_set set;
+	struct error ignored;
+
+	if (page_set_create(&set, merge->chain->pages, &ignored) < 0)
+		return;
+	if (workingset_load(merge->chain->links->dir, &set, &ignored) == 0 &&
+		workingset_save(merge->dir.fd, &set, &ignored) < 0)
+		log_info("the new snapshot has no working set: %s", ignored.text);
+	page_set_destroy(&set);
+}
+
 int chain_merge(const struct chain *chain, const char *path, enum snapshot_compression compression,
 	const struct chain_verify_watch *watch, struct error *err)
 {
@@ -184,8 +199,10 @@ int chain_merge(const struct chain *chain, const char *path, enum snapshot_compr
 		ret = merge_memory(&merge, compression, err);
 	for (unsigned i = 0; ret == 0 && i < merge.manifest.disk_count; i++)
 		ret = merge_disk(&merge, &merge.manifest.disks[i], err);
-	if (ret == 0)
+	if (ret == 0) {
+		take_working_set(&merge);
 		ret = snapshot_dir_commit(&merge.dir, &merge.manifest, err);
+	}
 	memory_file_close(merge.file);
 	free(merge.room);
 	snapshot_manifest_destroy(&merge.manifest);

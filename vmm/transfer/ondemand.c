@@ -156,19 +156,23 @@ static bool window_range(const struct ondemand *od, uint64_t window, struct page
 static void answer(struct ondemand *od, uint64_t address)
 {
 	uint8_t *host = (uint8_t *)(uintptr_t)align_down(address, GUEST_PAGE_SIZE);
-	uint64_t window = guest_memory_page_of(od->memory, host) / od->config.window;
+	uint64_t page = guest_memory_page_of(od->memory, host);
+	uint64_t window = page / od->config.window;
 	struct page_range r;
 
 	BUG_ON(!window_range(od, window, &r));
 	pthread_mutex_lock(&od->lock);
 	od->progress.faults++;
 	pthread_mutex_unlock(&od->lock);
-	if (window_is(od, &od->broken, window))
+	if (window_is(od, &od->broken, window)) {
 		shut(od, &r);
-	else if (!window_is(od, &od->filled, window))
+	} else if (!window_is(od, &od->filled, window)) {
+		if (od->config.touched)
+			od->config.touched(od->config.owner, page);
 		fill(od, &r, host, od->rooms[0]);
-	else if (put_run(od, host, zeros, 1) < 0)
+	} else if (put_run(od, host, zeros, 1) < 0) {
 		uffd_wake(&od->uffd, host, GUEST_PAGE_SIZE); /* no memory now: it tries again */
+	}
 }
 
 static void enter(const struct ondemand *od, const char *name)

@@ -33,6 +33,8 @@ struct ondemand_config {
 	int (*read)(void *owner, uint64_t first, uint64_t count, uint8_t *to, struct error *err);
 	/* On one of these threads. */
 	void (*failed)(void *owner, const struct error *err);
+	/* Somebody waits for this page, whose window is not there yet; on the thread that answers. May be NULL. */
+	void (*touched)(void *owner, uint64_t page);
 	void *owner;
 	unsigned window;	   /* pages to read at once: 16 to 512, a power of two; 0: 256 */
 	enum seccomp_mode seccomp; /* for both threads: read() may use what POLICY_FAULTS allows */

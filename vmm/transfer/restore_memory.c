@@ -30,6 +30,13 @@ static void failed(void *owner, const struct error *err)
 	machine_fail(rm->machine, &why);
 }
 
+static void touched(void *owner, uint64_t page)
+{
+	struct restore_memory *rm = owner;
+
+	restore_working_touched(&rm->working, page);
+}
+
 static uint64_t total_bytes(const struct guest_memory *memory)
 {
 	return memory->size + guest_memory_slots_size(memory, atomic_load(&memory->area.present));
@@ -81,6 +88,7 @@ static void release(struct machine_filler *filler)
 	struct restore_memory *rm = container_of(filler, struct restore_memory, filler);
 
 	loop_timer_clear(machine_loop(rm->machine), &rm->look);
+	restore_working_end(&rm->working); /* what reads ahead waits for pages like anybody */
 	ondemand_destroy(rm->ondemand);
 	rm->ondemand = NULL;
 }
@@ -91,7 +99,9 @@ static int begin_ondemand(struct restore_memory *rm, struct error *err)
 	const struct ondemand_config config = {
 		.read = read_pages,
 		.failed = failed,
+		.touched = touched,
 		.owner = rm,
+		.window = ZSTD_BLOCK_PAGES,
 		.seccomp = machine_config(rm->machine)->seccomp,
 		.device = machine_uffd_device(rm->machine),
 	};
@@ -116,12 +126,21 @@ static void tell_refusal(const struct error *why)
 		*why->hint ? "; to mend it: " : "", why->hint);
 }
 
+/* Kept where the snapshot itself is, whatever it rests on: each moment has its own. */
+static void begin_working(
+	struct restore_memory *rm, const struct restore_options *options, unsigned window)
+{
+	if (options->working_set == WORKING_SET_ON)
+		restore_working_begin(&rm->working, rm->machine, rm->chain->links[0].dir, window);
+}
+
 int restore_memory_begin(struct restore_memory *rm, const struct chain *chain,
 	struct machine *machine, const struct restore_options *options, struct error *err)
 {
 	struct guest_memory *memory = machine_memory_to_fill(machine);
 	bool compressed = chain_is_compressed(chain);
 	struct error why;
+	int ret;
 
 	rm->machine = machine;
 	rm->chain = chain;
@@ -131,11 +150,16 @@ int restore_memory_begin(struct restore_memory *rm, const struct chain *chain,
 	machine_set_filler(machine, &rm->filler);
 	if (options->memory == MEMORY_FROM_ONDEMAND ||
 		(options->memory == MEMORY_FROM_AUTO && compressed)) {
-		if (begin_ondemand(rm, &why) == 0)
+		if (begin_ondemand(rm, &why) == 0) {
+			begin_working(rm, options, ZSTD_BLOCK_PAGES);
 			return 0;
+		}
 		tell_refusal(&why);
 	}
-	if (options->memory == MEMORY_FROM_AUTO || options->memory == MEMORY_FROM_MAP)
-		return chain_map(chain, memory, err);
-	return chain_fill(chain, memory, err);
+	if (options->memory == MEMORY_FROM_ONDEMAND || options->memory == MEMORY_FROM_READ)
+		return chain_fill(chain, memory, err);
+	ret = chain_map(chain, memory, err);
+	if (ret == 0 && memory->of_files)
+		begin_working(rm, options, 0);
+	return ret;
 }

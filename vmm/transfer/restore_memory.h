@@ -9,6 +9,8 @@
  *             says so and it is as if nobody had asked.
  *   read      all is read before the guest starts.
  *
+ * The first two read the snapshot's working set ahead, or note it (restore_working.h), unless that is switched off.
+ *
  * What cannot be read later ends the machine, with the reason (machine_fail()). Embed it in what outlives the machine.
  *
  * Threads: the main thread.
@@ -18,6 +20,7 @@
 #include "vmm/machine/filler.h"
 #include "vmm/transfer/chain.h"
 #include "vmm/transfer/ondemand.h"
+#include "vmm/transfer/restore_working.h"
 
 struct restore_memory {
 	struct machine_filler filler;
@@ -25,6 +28,7 @@ struct restore_memory {
 	const struct chain *chain;
 	struct ondemand *ondemand; /* NULL: all is there, or comes by itself */
 	struct loop_timer look;
+	struct restore_working working;
 	unsigned looks; /* at a memory that is all there, and still watched */
 };
 
