@@ -6,13 +6,18 @@ was; what a monitor says itself is a row of its own. One machine of each is up a
 than many hosts have; pairs are of the same try.
 """
 import concurrent.futures
+import ctypes
+import fcntl
 import json
+import mmap
 import os
 import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
+import threading
 import time
 
 from material import payloads
@@ -21,7 +26,7 @@ from monitors import Guest
 from rows import RAM
 
 FILL, DIRTY = 128, 64  # MiB
-RESTORES = 7
+RESTORES = {256: 9, 1024: 7, 4096: 5, 16384: 3}
 CLONES, CLONES_RAM = 25, 256
 WRITTEN_RAM = 1024  # the machine whose memory is all written to the disk
 OWN = 16  # MiB of the guest's own that it does not fill
@@ -30,6 +35,8 @@ TRACKED_PAGES, TRACKED_ROUNDS = 20000, 5
 
 class Console(Process):
     """A monitor whose guest is told things by its serial port, and answers in lines."""
+
+    drain = None
 
     def ask(self, command, word, timeout=120):
         """The number in the answer, 0 where it has none."""
@@ -45,9 +52,21 @@ class Console(Process):
         return self.ask(b"g", "GAP") / 1e6
 
     def pulse(self):
-        """From now on it does nothing but write; nobody reads that, or no more than a pipe holds."""
+        """From now on it does nothing but write, which a thread takes: a full pipe would be in the snapshot."""
         self.process.stdin.write(b"p")
         self.wait_for(b"..", 20)
+        self.drain = threading.Thread(target=self.read_on, daemon=True)
+        self.drain.start()
+
+    def read_on(self):
+        while os.read(self.process.stdout.fileno(), 65536):
+            pass
+
+    def __exit__(self, *exc):
+        if self.drain:
+            self.process.kill()
+            self.drain.join()
+        super().__exit__(*exc)
 
 
 class Ours:
@@ -126,17 +145,20 @@ class Theirs:
     def snapshot(self, kind, path):
         background = kind == "background"
         self.call("migrate-set-capabilities", capabilities=[{"capability": "background-snapshot", "state": background}])
+        began = time.monotonic()
         if not background:
             self.call("stop")
         state = self.migrate(path)
         if not background:
             self.call("cont")
-        return state.get("downtime", 0), state["total-time"] / 1000, os.path.getsize(path)
+        spent = time.monotonic() - began
+        # Its downtime says nothing of a guest that was stopped before.
+        return state.get("downtime", 0) if background else spent * 1000, state["total-time"] / 1000, os.path.getsize(path)
 
     def track(self):
         """By KVM's bitmap, for as long as it measures a rate: the first look at it clears it, and writes are tracked from then on."""
-        self.call("calc-dirty-rate", **{"calc-time": 5, "mode": "dirty-bitmap"})
-        time.sleep(0.5)
+        self.call("calc-dirty-rate", **{"calc-time": 2, "mode": "dirty-bitmap"})
+        time.sleep(0.3)
 
     def restore(self, path, number=None):
         fd = os.open(path, os.O_RDONLY)
@@ -145,6 +167,30 @@ class Theirs:
             return Console(self.monitor.command(self.guest, f"fd:{fd}"), stdin=subprocess.PIPE)
         finally:
             os.close(fd)
+
+
+KVM_CREATE_VM, KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES = 0xae01, 0x4020ae46, 1
+HOLE = 3072  # MiB below the hole for devices
+
+
+def slots_ms(ram):
+    """What KVM itself takes to be told of this much memory, and to track it, of a VM that has nothing else."""
+    memory = mmap.mmap(-1, ram << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with open("/dev/kvm", "rb+", buffering=0) as kvm:
+        vm = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+    try:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        low = min(ram, HOLE)
+        places = [(0, 0, low << 20, address)]
+        if ram > low:
+            places.append((1, 1 << 32, ram - low << 20, address + (low << 20)))
+        began = time.monotonic()
+        for flags in (0, KVM_MEM_LOG_DIRTY_PAGES):
+            for slot, gpa, size, host in places:
+                fcntl.ioctl(vm, KVM_SET_USER_MEMORY_REGION, struct.pack("=IIQQQ", slot, flags, gpa, size, host))
+        return (time.monotonic() - began) * 1000
+    finally:
+        os.close(vm)
 
 
 def private_kib(pid):
@@ -194,8 +240,9 @@ class Section:
                     guest.gap_ms()
                     machine.snapshot("incremental", self.path(monitor, "incremental"))
                     self.add(monitor, f"snap_incremental_{ram}_ms", guest.gap_ms(), n)
-                machine.snapshot("full", self.path(monitor, "full"))
-                self.add(monitor, f"snap_full_{ram}_ms", guest.gap_ms(), n)
+                said, _, _ = machine.snapshot("full", self.path(monitor, "full"))
+                # QEMU sets the guest's clock back by its pause now and then: the guest does not see it then.
+                self.add(monitor, f"snap_full_{ram}_ms", max(said, guest.gap_ms()), n)
             if ram == RAM[0]:
                 self.tracking(machine, guest)
             guest.pulse()
@@ -212,12 +259,12 @@ class Section:
     def tracking(self, machine, guest):
         """The first write to each page and the second, in the guest, by its clock: tracking is armed by a snapshot's end or by QEMU's rate."""
         pages = DIRTY * 256
-        for n in range(5):
+        for n in range(3):
             machine.snapshot("background", self.path(machine.monitor, "background")) if isinstance(machine, Ours) else machine.track()
             self.add(machine.monitor, "track_first_ns", guest.ask(b"w", "WRITTEN") / pages, n)
             self.add(machine.monitor, "track_again_ns", guest.ask(b"w", "WRITTEN") / pages, n)
             if not isinstance(machine, Ours):
-                time.sleep(5)
+                time.sleep(2)
 
     def tracked_by(self, monitor, how):
         """By KVM's bitmap or its rings, without a monitor around it: tests/payload/dirty_cost.c."""
@@ -239,6 +286,14 @@ class Section:
             self.add(machine.monitor, f"restore_first_{ram}_ms", guest.wait_for(b".", 120) * 1000, n)
             guest.process.stdin.write(b"q?")
             self.add(machine.monitor, f"restore_answer_{ram}_ms", guest.wait_for(b"ANSWER", 120) * 1000, n)
+
+    def slots(self, monitor, ram, n):
+        """KVM's own share, and what of our restore is not that."""
+        own = slots_ms(ram)
+        self.add(monitor, f"restore_slots_{ram}_ms", own, n)
+        first = self.bench.figures[monitor.name].get(f"restore_first_{ram}_ms", {}).get(str(n + 1))
+        if first:
+            self.add(monitor, f"restore_less_{ram}_ms", max(first - own, 0), n)
 
     def clone(self, machine, number):
         """One, until its guest runs. It is stopped then: a host has fewer CPUs than clones."""
@@ -302,11 +357,12 @@ class Section:
         for ram in self.sizes():
             for monitor in self.monitors:
                 self.bench.attempt(self.pauses, monitor, ram, 3 if ram < 16384 else 2)
-            for n in range(RESTORES):
+            for n in range(RESTORES[ram]):
                 for monitor in self.monitors:
                     machine = self.machine(monitor, ram)
                     machine.guest.control = None
                     self.bench.attempt(self.restored, machine, ram, n)
+                self.bench.attempt(self.slots, ours, ram, n)
             if ram == CLONES_RAM:
                 for n in range(tries):
                     for monitor in self.monitors:
@@ -319,7 +375,7 @@ class Section:
 
     def growth(self, monitor):
         """How much longer the largest takes than the smallest."""
-        for what in ("snap_background_said", "restore_first"):
+        for what in ("snap_background_said", "restore_first", "restore_less"):
             small, large = ([*self.bench.figures[monitor.name].get(f"{what}_{ram}_ms", {}).values()] for ram in (RAM[0], RAM[-1]))
             if small and large:
                 self.add(monitor, f"{what}_growth_ms", max(statistics.median(large) - statistics.median(small), 0))
