@@ -97,6 +97,19 @@ def _(env):
     restore_and_check(env, saved, 2)
 
 
+@test("memory that was preallocated is not taken for what is still to come: it is read first, and is right")
+def _(env):
+    folder = folder_in(env)
+    with Guest(env, does="remember every=4", memory="64M,prealloc=on") as vm, vm.tell() as console:
+        console.generation(3)
+        vm.snapshot(f"{folder}/s", compression="zstd")
+    for options in ((), ("--memory-from", "ondemand"), ("--memory-from", "read")):
+        with logged(env, f"{folder}/s", *options) as vm, vm.tell() as console:
+            check(console.remembers() == 3 and console.generation() == 4 and console.remembers() == 4, "it is another guest")
+            check(is_filled(vm) and len(told(vm)) == ("read" not in options), vm.errors())
+            check("read" in options or "preallocated" in told(vm)[0], vm.errors())
+
+
 def damage(folder):
     """A frame in the middle is another, and the stamp says that it is as it was: what a disk does that gives back other bytes."""
     path = f"{folder}/memory.zst"
