@@ -416,17 +416,20 @@ START_TEST(only_what_is_wanted_is_given)
 }
 END_TEST
 
+static _Atomic bool all_written;
+
 /* Writes to all of memory, last page first, as the reader comes from the other side. */
 GUEST static void *write_all(void *arg)
 {
 	for (uint64_t page = pages; page-- > 0;)
 		if (host_of(page))
 			atomic_store((_Atomic uint8_t *)host_of(page) + 1, *(uint8_t *)arg);
+	all_written = true;
 	return NULL;
 }
 
 static struct background *stuck;
-static bool cancel_then;
+static enum { THEN_TAKE, THEN_CANCEL, THEN_WIDEN } then;
 
 /* Takes nothing before a writer has found the pool full. */
 static int take_when_full(
@@ -438,12 +441,16 @@ static int take_when_full(
 		background_progress(stuck, &progress);
 		sched_yield();
 	} while (!progress.waits);
-	if (cancel_then)
+	if (then == THEN_CANCEL)
 		background_cancel(stuck);
+	if (then == THEN_WIDEN)
+		background_widen(stuck, true);
+	while (then == THEN_WIDEN && !all_written) /* nobody waits for this sink any more */
+		sched_yield();
 	return take(owner, first, count, data, why);
 }
 
-static void fill_pool(bool cancel)
+static void fill_pool(int what)
 {
 	const struct background_sink full = {.take = take_when_full};
 	struct background_progress progress;
@@ -456,7 +463,8 @@ static void fill_pool(bool cancel)
 		if (host_of(page))
 			memset(host_of(page), (int)page, PAGE);
 	stuck = prepare(1);
-	cancel_then = cancel;
+	then = what;
+	all_written = false;
 	ck_assert_int_eq(background_arm(stuck, &err), 0);
 	ck_assert_int_eq(background_begin(stuck, NULL, &err), 0);
 	remember();
@@ -464,9 +472,12 @@ static void fill_pool(bool cancel)
 	ret = background_run(stuck, &full, &err);
 	pthread_join(writer, NULL);
 	background_progress(stuck, &progress);
-	ck_assert_uint_eq(progress.pool_peak, progress.pool_pages);
-	ck_assert_int_eq(ret < 0, cancel);
-	if (cancel)
+	if (what == THEN_WIDEN)
+		ck_assert_uint_gt(progress.pool_peak, progress.pool_pages);
+	else
+		ck_assert_uint_eq(progress.pool_peak, progress.pool_pages);
+	ck_assert_int_eq(ret < 0, what == THEN_CANCEL);
+	if (what == THEN_CANCEL)
 		ck_assert_int_eq(err.kind, ERROR_CANCELLED);
 	else
 		check_image(NULL);
@@ -479,13 +490,19 @@ static void fill_pool(bool cancel)
 
 START_TEST(who_writes_waits_for_the_sink_when_the_pool_is_full)
 {
-	fill_pool(false);
+	fill_pool(THEN_TAKE);
 }
 END_TEST
 
 START_TEST(who_waits_for_a_full_pool_goes_on_when_the_copy_is_cancelled)
 {
-	fill_pool(true);
+	fill_pool(THEN_CANCEL);
+}
+END_TEST
+
+START_TEST(who_waits_for_a_full_pool_goes_on_when_it_is_widened)
+{
+	fill_pool(THEN_WIDEN);
 }
 END_TEST
 
@@ -706,6 +723,7 @@ int main(void)
 	tcase_add_test(tc, who_writes_waits_for_the_sink_when_the_pool_is_full);
 	tcase_add_test(tc, who_waits_for_a_full_pool_goes_on_when_the_copy_is_cancelled);
 	tcase_add_test(tc, a_copy_cancelled_at_any_moment_leaves_memory_as_its_writers_made_it);
+	tcase_add_test(tc, who_waits_for_a_full_pool_goes_on_when_it_is_widened);
 	tcase_add_test(tc, a_sink_that_fails_ends_the_copy_with_its_words_and_no_writer_waits);
 	tcase_add_test(tc, memory_unplugged_meanwhile_is_still_read_as_it_was);
 	tcase_add_test(tc, memory_plugged_while_it_is_armed_refuses_the_beginning);

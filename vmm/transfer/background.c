@@ -16,6 +16,7 @@
 #define POOL_DEFAULT MIB(64)
 #define POOL_MIN     MIB(1)
 #define POOL_MAX     GIB(16)
+#define RESERVE	     MIB(128) /* a kernel with its initrd, as a reset loads them */
 #define ROUNDS_MAX   16
 #define LOOSE_FEW    (32 * LOOSE_PAGES) /* pages that may be left for the pause: 0.1 ms */
 
@@ -36,17 +37,23 @@ bool background_supported(const struct guest_memory *memory, struct error *why)
 	return true;
 }
 
+static uint64_t pool_size(const struct background *bg)
+{
+	return (uint64_t)bg->slots_max * GUEST_PAGE_SIZE;
+}
+
 static int make_pool(struct background *bg, uint64_t size, struct error *err)
 {
 	size = size ? min_u64(max_u64(size, POOL_MIN), POOL_MAX) : POOL_DEFAULT;
-	bg->slot_count = (uint32_t)(size / GUEST_PAGE_SIZE);
-	bg->pool = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	bg->slot_count = bg->slots_made = (uint32_t)(size / GUEST_PAGE_SIZE);
+	bg->slots_max = bg->slot_count + RESERVE / GUEST_PAGE_SIZE;
+	bg->pool = mmap(NULL, pool_size(bg), PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (bg->pool == MAP_FAILED) {
 		bg->pool = NULL;
 		return error_errno(err, errno, "no memory for a pool of %u pages", bg->slot_count);
 	}
-	bg->slots = calloc(bg->slot_count, sizeof(*bg->slots));
+	bg->slots = calloc(bg->slots_max, sizeof(*bg->slots));
 	bg->copies = calloc(bg->chunks, sizeof(*bg->copies));
 	bg->bounce = aligned_alloc(GUEST_PAGE_SIZE, CHUNK_SIZE);
 	if (!bg->slots || !bg->copies || !bg->bounce)
@@ -299,6 +306,17 @@ void background_cancel(struct background *bg)
 	background_let_go(bg);
 }
 
+void background_widen(struct background *bg, bool wide)
+{
+	pthread_mutex_lock(&bg->lock);
+	bg->wide = wide;
+	/* Who waits for room asks again. */
+	for (unsigned i = 0; wide && i < bg->registered; i++)
+		uffd_wake(
+			&bg->uffd, bg->pieces.at[i].host, bg->pieces.at[i].count * GUEST_PAGE_SIZE);
+	pthread_mutex_unlock(&bg->lock);
+}
+
 void background_progress(struct background *bg, struct background_progress *progress)
 {
 	pthread_mutex_lock(&bg->lock);
@@ -351,7 +369,7 @@ void background_destroy(struct background *bg)
 	cleanup_close(&bg->stop);
 	cleanup_close(&bg->pagemap);
 	if (bg->pool)
-		munmap(bg->pool, (uint64_t)bg->slot_count * GUEST_PAGE_SIZE);
+		munmap(bg->pool, pool_size(bg));
 	free(bg->slots);
 	free(bg->copies);
 	free(bg->bounce);

@@ -29,8 +29,10 @@
  * file's (a guest that was restored) it refuses, in words: see precopy.h for those. While it exists memory that is unplugged keeps its pages
  * (guest_memory_hold()): the guest sees no difference. A guest that resets only writes: what is read stays as it was.
  *
- * A vCPU that waits in a fault cannot be kicked out of KVM_RUN: a pause during background_run() takes as long as the
- * sink needs for one page, where the pool is full. background_cancel() lets all go at once.
+ * A vCPU that waits in a fault can be kicked out of KVM_RUN from Linux 6.2 on; before, a pause during background_run() takes as
+ * long as the sink needs for one page, where the pool is full. A reset would wait for the disk in any kernel, as the main
+ * thread writes the guest's kernel then: background_widen() lets it, and who waits already, have a reserve of 128 MiB.
+ * background_cancel() lets all go at once.
  */
 #pragma once
 
@@ -96,6 +98,9 @@ int background_run(struct background *bg, const struct background_sink *sink, st
 
 /* From any thread, any time: background_arm() and background_run() fail soon, writers are let go at once. */
 void background_cancel(struct background *bg);
+
+/* From any thread, any time: while it is wide, who finds the pool full uses the reserve. What is in it stays until the sink has it. */
+void background_widen(struct background *bg, bool wide);
 
 void background_progress(struct background *bg, struct background_progress *progress);
 

@@ -43,16 +43,27 @@ static int loosen(struct background *bg, uint64_t page, void *host, uint64_t fla
 	return uffd_unprotect(&bg->uffd, r.host, r.count * GUEST_PAGE_SIZE);
 }
 
-static bool set_aside(struct background *bg, uint64_t page, const void *host)
+/* NO_SLOT: there is none. */
+static uint32_t take_slot(struct background *bg)
 {
 	uint32_t slot = bg->free;
+
+	if (slot != NO_SLOT)
+		bg->free = bg->slots[slot].next;
+	else if (bg->wide && bg->slots_made < bg->slots_max)
+		slot = bg->slots_made++; /* the pool stays that much larger */
+	return slot;
+}
+
+static bool set_aside(struct background *bg, uint64_t page, const void *host)
+{
+	uint32_t slot = take_slot(bg);
 
 	if (slot == NO_SLOT) {
 		bg->starved = true;
 		bg->progress.waits++;
 		return false;
 	}
-	bg->free = bg->slots[slot].next;
 	memcpy(bg->pool + (uint64_t)slot * GUEST_PAGE_SIZE, host, GUEST_PAGE_SIZE);
 	bg->slots[slot].page = page;
 	bg->slots[slot].next = bg->copies[page / CHUNK_PAGES];

@@ -61,6 +61,9 @@ struct background {
 	struct background_slot *slots;
 	uint32_t *copies; /* of each chunk: its first slot */
 	uint32_t slot_count, slots_used, free;
+	bool wide; /* the reserve behind the pool may be used */
+	uint32_t slots_made,
+		slots_max; /* slots that have ever been free to take; with the reserve */
 	struct background_progress progress;
 
 	uint8_t *bounce; /* the reader's: one chunk */

@@ -403,6 +403,9 @@ static void state_changed(
 	struct snapshot *s = container_of(observer, struct snapshot, observer);
 
 	(void)how;
+	if (s->background)
+		background_widen(
+			s->background, state == MACHINE_RESETTING || state == MACHINE_ENDED);
 	if (state != MACHINE_ENDED)
 		return;
 	s->ended = true;
