@@ -129,7 +129,7 @@ static int merge_disk(struct merge *merge, struct snapshot_disk *disk, struct er
 	if (disk->mode == SNAPSHOT_DISK_INCREMENTAL)
 		disk->mode = SNAPSHOT_DISK_COPY;
 	return snapshot_manifest_add(
-		&merge->manifest, disk->file, SNAPSHOT_CHECK_WHOLE, disk->size, &sum, err);
+		&merge->manifest, disk->file, SNAPSHOT_CHECK_BLOCKS, disk->size, &sum, err);
 }
 
 /* ---- all of it ---- */

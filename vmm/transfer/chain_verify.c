@@ -3,11 +3,13 @@
  * Is everything as it was written? See chain.h.
  *
  * A snapshot's parts whose stamp holds are passed over. Memory is read by several threads, a chunk at a time: holes count nothing, so they
- * are not read; compressed memory is unpacked, since the checksums are of what is in it. Other parts are summed from front to end.
+ * are not read, as are those of disks; compressed memory is unpacked, since the checksums are of what is in it. Other parts are summed from front to
+ * end.
  */
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/transfer/chain.h"
+#include "vmm/transfer/disk_file.h"
 #include "vmm/transfer/stamp.h"
 
 #include <errno.h>
@@ -19,8 +21,9 @@
 #include <sys/sysinfo.h>
 #include <xxhash.h>
 
-#define CHUNK_SIZE  ((size_t)PAGE_SUMS_CHUNK * GUEST_PAGE_SIZE)
-#define THREADS_MAX 8
+#define CHUNK_SIZE     ((size_t)PAGE_SUMS_CHUNK * GUEST_PAGE_SIZE)
+#define THREADS_MAX    8
+#define BLOCKS_AT_ONCE MIB(16) /* whole blocks of disks */
 
 struct check {
 	const struct chain_verify_watch *watch;
@@ -226,6 +229,25 @@ static int sum_file(
 	return ret;
 }
 
+static int sum_blocks(
+	struct check *check, int fd, const struct snapshot_part *part, struct error *err)
+{
+	struct checksum sum = {0};
+	int ret = 0;
+
+	for (uint64_t at = 0; ret == 0 && at < part->size;) {
+		uint64_t now = min_u64(BLOCKS_AT_ONCE, part->size - at);
+
+		ret = is_cancelled(check) ? error_set(err, ERROR_CANCELLED, "cancelled")
+					  : disk_file_sum(fd, part->name, at, now, NULL, &sum, err);
+		tell(check, now);
+		at += now;
+	}
+	if (ret == 0 && !checksum_equal(sum, part->sum))
+		ret = damaged(part, err);
+	return ret;
+}
+
 static int open_part(
 	const struct chain_link *link, const struct snapshot_part *part, int *fd, struct error *err)
 {
@@ -251,6 +273,7 @@ static uint64_t part_size(const struct chain_link *link, const struct snapshot_p
 	case SNAPSHOT_CHECK_CHUNKS:
 		return link->sums.chunks * CHUNK_SIZE;
 	case SNAPSHOT_CHECK_WHOLE:
+	case SNAPSHOT_CHECK_BLOCKS:
 		return part->size;
 	case SNAPSHOT_CHECK_SIZE:
 		break;
@@ -287,6 +310,8 @@ static int check_part(struct check *check, const struct chain_link *link,
 		ret = check_memory(check, link, err);
 	else if (ret == 0 && part->check == SNAPSHOT_CHECK_WHOLE)
 		ret = sum_file(check, fd, part, err);
+	else if (ret == 0 && part->check == SNAPSHOT_CHECK_BLOCKS)
+		ret = sum_blocks(check, fd, part, err);
 	return ret;
 }
 

@@ -237,22 +237,34 @@ int disk_pump_blocks(
 
 /* ---- checksums ---- */
 
-/* The buffer is zero where there is a hole. */
-static int sum_range(int fd, const char *name, uint8_t *buffer, uint64_t len, uint64_t offset,
-	bool hole, struct disk_work *work, XXH3_state_t *state, struct error *err)
+static void add_blocks(const uint8_t *data, uint64_t len, uint64_t offset, struct checksum *sum)
+{
+	for (uint64_t at = 0; at < len; at += BLK_DIRTY_BLOCK) {
+		uint64_t here = min_u64(len - at, BLK_DIRTY_BLOCK);
+		XXH128_hash_t hash;
+
+		if (is_zero(data + at, here))
+			continue;
+		hash = XXH3_128bits_withSeed(
+			data + at, here, ((offset + at) >> BLK_DIRTY_SHIFT) + 1);
+		sum->low ^= hash.low64;
+		sum->high ^= hash.high64;
+	}
+}
+
+static int sum_data(int fd, const char *name, uint8_t *buffer, uint64_t offset, uint64_t len,
+	struct disk_work *work, struct checksum *sum, struct error *err)
 {
 	int ret = 0;
 
-	if (hole)
-		memset(buffer, 0, PIECE);
 	while (len && ret == 0) {
 		uint64_t here = min_u64(len, PIECE);
 
 		ret = check_cancelled(work, err);
-		if (ret == 0 && !hole)
+		if (ret == 0)
 			ret = file_read(fd, buffer, here, offset, name, err);
 		if (ret == 0)
-			XXH3_128bits_update(state, buffer, here);
+			add_blocks(buffer, here, offset, sum);
 		count_done(work, here);
 		offset += here;
 		len -= here;
@@ -260,19 +272,19 @@ static int sum_range(int fd, const char *name, uint8_t *buffer, uint64_t len, ui
 	return ret;
 }
 
-static int sum_file(int fd, const char *name, uint64_t size, uint8_t *buffer,
-	struct disk_work *work, XXH3_state_t *state, struct error *err)
+int disk_file_sum(int fd, const char *name, uint64_t offset, uint64_t len, struct disk_work *work,
+	struct checksum *sum, struct error *err)
 {
-	uint64_t from, to;
-	int ret = 0;
+	_cleanup_free_ uint8_t *buffer = malloc(PIECE);
+	uint64_t end = offset + len, from, to;
+	int ret = buffer ? 0 : error_errno(err, ENOMEM, "cannot read '%s'", name);
 
-	for (uint64_t at = 0; at < size && ret == 0; at = to) {
-		find_data(fd, at, size, &from, &to);
-		ret = sum_range(fd, name, buffer, from - at, at, true, work, state, err);
-		if (from == size)
-			break;
-		if (ret == 0)
-			ret = sum_range(fd, name, buffer, to - from, from, false, work, state, err);
+	while (offset < end && ret == 0) {
+		find_data(fd, offset, end, &from, &to);
+		count_done(work, from - offset);
+		if (from < end)
+			ret = sum_data(fd, name, buffer, from, to - from, work, sum, err);
+		offset = to;
 	}
 	return ret;
 }
@@ -280,19 +292,6 @@ static int sum_file(int fd, const char *name, uint64_t size, uint8_t *buffer,
 int disk_file_checksum(int fd, const char *name, uint64_t size, struct disk_work *work,
 	struct checksum *sum, struct error *err)
 {
-	_cleanup_free_ uint8_t *buffer = malloc(PIECE);
-	XXH3_state_t *state = XXH3_createState();
-	XXH128_hash_t hash;
-	int ret = 0;
-
-	if (buffer && state) {
-		XXH3_128bits_reset(state);
-		ret = sum_file(fd, name, size, buffer, work, state, err);
-		hash = XXH3_128bits_digest(state);
-		*sum = (struct checksum){hash.low64, hash.high64};
-	} else {
-		ret = error_errno(err, ENOMEM, "cannot read '%s'", name);
-	}
-	XXH3_freeState(state);
-	return ret;
+	*sum = (struct checksum){0};
+	return disk_file_sum(fd, name, 0, size, work, sum, err);
 }

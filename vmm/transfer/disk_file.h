@@ -52,7 +52,14 @@ int disk_pump_blocks(
 /* Make [offset, offset + len) of `to` zeros; nothing where it is fresh. */
 int disk_pump_clear(struct disk_pump *pump, uint64_t offset, uint64_t len, struct error *err);
 
-/* XXH3-128 of the file's `size` bytes: what SNAPSHOT_CHECK_WHOLE is. Holes are not read. */
+/*
+ * SNAPSHOT_CHECK_BLOCKS: the exclusive or of the file's blocks' XXH3-128 with the block's number plus one as the seed; one of zeros adds
+ * nothing, so that holes cost nothing, and an incremental copy of a large disk as much as was written. disk_file_sum() adds
+ * the range's to `sum`: it begins at a block's begin, and ends at one's end or the file's.
+ */
+int disk_file_sum(int fd, const char *name, uint64_t offset, uint64_t len, struct disk_work *work,
+	struct checksum *sum, struct error *err);
+/* Of the file's `size` bytes. */
 int disk_file_checksum(int fd, const char *name, uint64_t size, struct disk_work *work,
 	struct checksum *sum, struct error *err);
 

@@ -93,7 +93,8 @@ static bool is_id(const char *text)
 /* Only parts that one of our readers wants checked have a checksum. */
 static bool wants_sum(const struct snapshot_part *part)
 {
-	return part->check == SNAPSHOT_CHECK_WHOLE || !strcmp(part->name, SNAPSHOT_ZSTD_FILE);
+	return part->check == SNAPSHOT_CHECK_WHOLE || part->check == SNAPSHOT_CHECK_BLOCKS ||
+	       !strcmp(part->name, SNAPSHOT_ZSTD_FILE);
 }
 
 static int check_part(const struct snapshot_manifest *m, const char *name,

@@ -46,6 +46,7 @@ enum snapshot_check {
 	SNAPSHOT_CHECK_WHOLE,  /* a checksum of the file; small files: checked at each opening */
 	SNAPSHOT_CHECK_CHUNKS, /* the memory: by memory.sums */
 	SNAPSHOT_CHECK_SIZE,   /* no checksum was made: its size alone (a reflink) */
+	SNAPSHOT_CHECK_BLOCKS, /* a disk: a checksum to which zeros add nothing, disk_file_sum() */
 };
 
 struct snapshot_part {

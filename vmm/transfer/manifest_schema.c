@@ -28,7 +28,8 @@ static const struct schema_choice kinds[] = {
 static const struct schema_choice compressions[] = {
 	{"none", SNAPSHOT_PLAIN}, {"zstd", SNAPSHOT_ZSTD}, {NULL}};
 static const struct schema_choice checks[] = {{"whole", SNAPSHOT_CHECK_WHOLE},
-	{"chunks", SNAPSHOT_CHECK_CHUNKS}, {"size", SNAPSHOT_CHECK_SIZE}, {NULL}};
+	{"chunks", SNAPSHOT_CHECK_CHUNKS}, {"size", SNAPSHOT_CHECK_SIZE},
+	{"blocks", SNAPSHOT_CHECK_BLOCKS}, {NULL}};
 static const struct schema_choice modes[] = {{"none", SNAPSHOT_DISK_NONE},
 	{"reflink", SNAPSHOT_DISK_REFLINK}, {"copy", SNAPSHOT_DISK_COPY},
 	{"incremental", SNAPSHOT_DISK_INCREMENTAL}, {NULL}};

@@ -118,7 +118,7 @@ static int finish_disk(struct snapshot *s, unsigned number, struct error *err)
 		return ret;
 	entry->size = result.size;
 	ret = snapshot_manifest_add(
-		&s->manifest, entry->file, SNAPSHOT_CHECK_WHOLE, result.size, &result.sum, err);
+		&s->manifest, entry->file, SNAPSHOT_CHECK_BLOCKS, result.size, &result.sum, err);
 	return ret == 0 && result.has_map ? add_map(s, entry, err) : ret;
 }
 
