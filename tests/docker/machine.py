@@ -106,3 +106,12 @@ class VM(monitor.VM):
         self.process.terminate()
         status = self.wait(120)
         check(status == 0, f"the VM ended with status {status}: {self.tail()}")
+
+
+class Restored(VM):
+    """The VM that was saved, in another process, on the same tap."""
+
+    def __init__(self, env, folder, *options):
+        super().__init__(env, [])
+        self.command = [env.bulkhead, "restore", folder, "--vsock", f"socket={self.vsock}", "--console", f"file:{self.console}",
+                        "--control", self.control, *options]

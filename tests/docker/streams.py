@@ -7,21 +7,12 @@ import os
 import socket
 
 from client import Client, check, wait_for
-from machine import GUEST, HOST, VM, Disks, Tap
+from machine import GUEST, HOST, VM, Disks, Restored, Tap
 
 PORT = 7777
 CLONE = "10.78.0.9"
 ECHO = ("use IO::Socket; my $l = IO::Socket::INET->new(LocalPort => %d, Listen => 5, ReuseAddr => 1) or die; "
         "my $c = $l->accept or die; while (sysread $c, my $b, 65536) { syswrite $c, $b }" % PORT)
-
-
-class Restored(VM):
-    """The VM that was saved, in another process, on the same tap."""
-
-    def __init__(self, env, folder, *options):
-        super().__init__(env, [])
-        self.command = [env.bulkhead, "restore", folder, "--vsock", f"socket={self.vsock}", "--console", f"file:{self.console}",
-                        "--control", self.control, *options]
 
 
 def connect():
