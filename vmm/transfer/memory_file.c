@@ -12,45 +12,21 @@
  * pages of the file hold something, whatever it is: a page that has become zero is written there. Compressed frames cannot be
  * written over: the pages wait in a file without a name, and are compressed at the end.
  */
-#include "vmm/transfer/memory_file.h"
+#include "vmm/transfer/memory_file_private.h"
 
 #include "vmm/base/util.h"
-#include "vmm/transfer/page_ranges.h"
-#include "vmm/transfer/page_sums.h"
-#include "vmm/transfer/zstd_frames.h"
+#include "vmm/transfer/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/sysinfo.h>
+#include <unistd.h>
 
-#define BLOCK	    ZSTD_BLOCK_PAGES
-#define WORDS	    (BLOCK / 64)
-#define GAP_MAX	    8 /* zero pages between two runs that are cheaper to write than to leave out */
-#define PUSH_SIZE   MIB(8) /* written bytes after which the kernel is told to begin */
-#define THREADS_MAX 8
-#define DIRECT_MIN  KIB(64) /* shorter runs are gathered by the page cache */
-
-#define WAITING_FILE "memory.waiting" /* for no longer than it takes to remove the name */
-
-struct memory_file {
-	struct memory_file_config config;
-	const char *name;
-	int fd;
-	int direct; /* the same file past the page cache; -1: the file system has none */
-	struct page_sums sums;
-	struct zstd_writer *zstd;      /* NULL: not compressed */
-	_Atomic uint64_t *seen, *zero; /* a bit a page */
-	_Atomic uint64_t looked, bytes, pushed;
-
-	/* Where pages may come again. */
-	_Atomic uint64_t *written; /* a bit a page: something was put there */
-	struct checksum *latest;   /* of each page, as it came last; zeros for one of zeros */
-	int packed;		   /* -1, or `memory.zst`: `fd` is the file without a name */
-};
+#define BLOCK	   MEMORY_FILE_BLOCK
+#define WORDS	   MEMORY_FILE_WORDS
+#define GAP_MAX	   8 /* zero pages between two runs that are cheaper to write than to leave out */
+#define PUSH_SIZE  MIB(8)  /* written bytes after which the kernel is told to begin */
+#define DIRECT_MIN KIB(64) /* shorter runs are gathered by the page cache */
 
 static int make_file(struct memory_file *file, int *fd, struct error *err)
 {
@@ -67,13 +43,14 @@ static void open_direct(struct memory_file *file, const char *name)
 
 static int make_waiting(struct memory_file *file, struct error *err)
 {
-	file->fd = openat(file->config.dir, WAITING_FILE,
+	file->fd = openat(file->config.dir, MEMORY_FILE_WAITING,
 		O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (file->fd < 0)
-		return error_errno(err, errno, "cannot make '%s'", WAITING_FILE);
-	open_direct(file, WAITING_FILE);
-	if (unlinkat(file->config.dir, WAITING_FILE, 0) < 0)
-		return error_errno(err, errno, "cannot remove the name of '%s'", WAITING_FILE);
+		return error_errno(err, errno, "cannot make '%s'", MEMORY_FILE_WAITING);
+	open_direct(file, MEMORY_FILE_WAITING);
+	if (unlinkat(file->config.dir, MEMORY_FILE_WAITING, 0) < 0)
+		return error_errno(
+			err, errno, "cannot remove the name of '%s'", MEMORY_FILE_WAITING);
 	return 0;
 }
 
@@ -322,223 +299,5 @@ int memory_file_put(struct memory_file *file, uint64_t page, const uint8_t *host
 		host += (size_t)now * GUEST_PAGE_SIZE;
 		count -= now;
 	}
-	return ret;
-}
-
-/* ---- all at once ---- */
-
-#define SHARE (4 * BLOCK) /* pages that a thread takes at a time */
-
-struct work {
-	struct memory_file *file;
-	const struct memory_piece *pieces;
-	unsigned count;
-	pthread_mutex_t lock; /* of what follows */
-	unsigned piece;
-	uint64_t done; /* pages of that piece */
-	struct error err;
-	int ret;
-};
-
-/* A share ends where a block of the row does, so that no frame is made of two. */
-static bool take_share(struct work *work, struct memory_piece *share)
-{
-	bool taken = false;
-
-	pthread_mutex_lock(&work->lock);
-	while (work->piece < work->count && work->done == work->pieces[work->piece].count) {
-		work->piece++;
-		work->done = 0;
-	}
-	if (work->piece < work->count && work->ret == 0) {
-		const struct memory_piece *piece = &work->pieces[work->piece];
-		uint64_t page = piece->page + work->done;
-
-		*share = (struct memory_piece){
-			.host = piece->host + work->done * GUEST_PAGE_SIZE,
-			.page = page,
-			.count = min_u64(SHARE - page % SHARE, piece->count - work->done),
-		};
-		work->done += share->count;
-		taken = true;
-	}
-	pthread_mutex_unlock(&work->lock);
-	return taken;
-}
-
-static void *run_shares(void *arg)
-{
-	struct work *work = arg;
-	struct memory_piece share;
-
-	while (take_share(work, &share)) {
-		struct error err;
-		int ret = memory_file_put(work->file, share.page, share.host, share.count, &err);
-
-		if (ret == 0)
-			continue;
-		pthread_mutex_lock(&work->lock);
-		if (work->ret == 0) {
-			work->err = err;
-			work->ret = ret;
-		}
-		pthread_mutex_unlock(&work->lock);
-	}
-	return NULL;
-}
-
-static unsigned threads_for(const struct memory_file *file)
-{
-	unsigned threads = file->config.threads ? file->config.threads : (unsigned)get_nprocs();
-
-	return threads < THREADS_MAX ? threads : THREADS_MAX;
-}
-
-int memory_file_write(struct memory_file *file, const struct memory_piece *pieces, unsigned count,
-	struct error *err)
-{
-	struct work work = {.file = file, .pieces = pieces, .count = count};
-	unsigned wanted = threads_for(file), started = 0;
-	pthread_t threads[THREADS_MAX];
-
-	pthread_mutex_init(&work.lock, NULL);
-	while (started + 1 < wanted && !pthread_create(&threads[started], NULL, run_shares, &work))
-		started++;
-	run_shares(&work);
-	for (unsigned i = 0; i < started; i++)
-		pthread_join(threads[i], NULL);
-	pthread_mutex_destroy(&work.lock);
-	if (work.ret < 0)
-		*err = work.err;
-	return work.ret;
-}
-
-/* ---- the end ---- */
-
-static int make_part(const struct memory_file *file, const char *name, uint8_t *bytes, size_t size,
-	struct snapshot_manifest *manifest, struct error *err)
-{
-	struct checksum sum = checksum_of(bytes, size);
-	int ret = file_make(file->config.dir, name, bytes, size, err);
-
-	free(bytes);
-	return ret ?: snapshot_manifest_add(manifest, name, SNAPSHOT_CHECK_WHOLE, size, &sum, err);
-}
-
-/* From the bits: runs of pages that came and are zero, or came and are not. */
-static int collect_ranges(
-	const struct memory_file *file, struct page_ranges *ranges, struct error *err)
-{
-	int ret = 0;
-
-	for (uint64_t word = 0; ret == 0 && word <= file->config.pages / 64; word++) {
-		uint64_t seen = file->seen[word], zero = file->zero[word];
-
-		while (ret == 0 && seen) {
-			unsigned n = (unsigned)__builtin_ctzll(seen);
-
-			ret = page_ranges_append(
-				ranges, (struct page_run){word * 64 + n, 1, zero >> n & 1}, err);
-			seen &= seen - 1;
-		}
-	}
-	return ret;
-}
-
-static int write_ranges(
-	const struct memory_file *file, struct snapshot_manifest *manifest, struct error *err)
-{
-	struct page_ranges ranges = {.pages = file->config.pages};
-	uint8_t *bytes;
-	size_t size;
-	int ret = collect_ranges(file, &ranges, err);
-
-	if (ret == 0)
-		ret = page_ranges_encode(&ranges, &bytes, &size, err);
-	if (ret == 0)
-		ret = make_part(file, PAGE_RANGES_FILE, bytes, size, manifest, err);
-	page_ranges_destroy(&ranges);
-	return ret;
-}
-
-static int write_sums(
-	const struct memory_file *file, struct snapshot_manifest *manifest, struct error *err)
-{
-	uint8_t *bytes;
-	size_t size;
-	int ret = page_sums_encode(&file->sums, &bytes, &size, err);
-
-	return ret ?: make_part(file, PAGE_SUMS_FILE, bytes, size, manifest, err);
-}
-
-/* A block of what waits; `data`: which of its pages hold something. */
-static int pack_block(struct memory_file *file, uint64_t block, uint8_t *room,
-	const uint64_t data[WORDS], struct error *err)
-{
-	uint64_t count = min_u64(BLOCK, file->config.pages - block);
-	int ret = file_read(file->fd, room, count * GUEST_PAGE_SIZE, block * GUEST_PAGE_SIZE,
-		WAITING_FILE, err);
-
-	return ret ?: zstd_writer_put(file->zstd, block, room, data, err);
-}
-
-static int pack(struct memory_file *file, struct error *err)
-{
-	_cleanup_free_ uint8_t *room = malloc(BLOCK * GUEST_PAGE_SIZE);
-	int ret = room ? 0 : error_errno(err, ENOMEM, "cannot compress memory");
-
-	for (uint64_t block = 0; ret == 0 && block < file->config.pages; block += BLOCK) {
-		uint64_t data[WORDS], any = 0;
-
-		for (unsigned i = 0; i < WORDS; i++) {
-			uint64_t word = block / 64 + i;
-
-			data[i] = word <= file->config.pages / 64
-					  ? file->seen[word] & ~file->zero[word]
-					  : 0;
-			any |= data[i];
-		}
-		if (file->config.cancel && atomic_load(file->config.cancel))
-			ret = error_set(err, ERROR_CANCELLED, "cancelled");
-		else if (any)
-			ret = pack_block(file, block, room, data, err);
-	}
-	return ret;
-}
-
-static void count_pages(const struct memory_file *file, struct snapshot_manifest *manifest)
-{
-	manifest->data_pages = manifest->zero_pages = 0;
-	for (uint64_t word = 0; word <= file->config.pages / 64; word++) {
-		uint64_t seen = file->seen[word], zero = file->zero[word];
-
-		manifest->data_pages += (uint64_t)__builtin_popcountll(seen & ~zero);
-		manifest->zero_pages += (uint64_t)__builtin_popcountll(seen & zero);
-	}
-}
-
-int memory_file_finish(
-	struct memory_file *file, struct snapshot_manifest *manifest, struct error *err)
-{
-	uint64_t size = file->config.pages * GUEST_PAGE_SIZE;
-	struct checksum sum = {0};
-	int ret = 0;
-
-	if (file->packed >= 0)
-		ret = pack(file, err);
-	if (ret == 0 && file->zstd)
-		ret = zstd_writer_finish(file->zstd, &size, &sum, err);
-	if (ret == 0 && fdatasync(file->packed >= 0 ? file->packed : file->fd) < 0)
-		ret = error_errno(err, errno, "cannot write '%s' to the disk", file->name);
-	if (ret == 0)
-		ret = snapshot_manifest_add(
-			manifest, file->name, SNAPSHOT_CHECK_CHUNKS, size, &sum, err);
-	if (ret == 0)
-		ret = write_sums(file, manifest, err);
-	if (ret == 0 && file->config.kind == SNAPSHOT_INCREMENTAL)
-		ret = write_ranges(file, manifest, err);
-	manifest->kind = file->config.kind;
-	manifest->compression = file->config.compression;
-	count_pages(file, manifest);
 	return ret;
 }
