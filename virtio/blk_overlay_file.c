@@ -284,6 +284,8 @@ int overlay_size(int fd, uint64_t base_size, uint64_t *size, struct error *err)
 		return error_set(err, ERROR_CORRUPT,
 			"the overlay is shorter than its base, or longer than it can be");
 	*size = (uint64_t)end - BLK_OVERLAY_DATA;
+	if (!*size || *size % 512)
+		return error_set(err, ERROR_CORRUPT, "its disk has %" PRIu64 " bytes", *size);
 	return 0;
 }
 

@@ -88,8 +88,6 @@ int blk_overlay_inspect(int fd, const char *path, const char *base, struct blk_o
 	info->base_size = header.base_size;
 	memcpy(info->base, header.base, sizeof(info->base));
 	ret = overlay_size(fd, header.base_size, &info->size, err);
-	if (ret == 0 && (!info->size || info->size % 512))
-		ret = error_set(err, ERROR_CORRUPT, "its disk has %" PRIu64 " bytes", info->size);
 	if (ret < 0)
 		return error_prefix(err, "'%s'", path);
 	ret = look(fd, path, info, err);

@@ -166,10 +166,12 @@ def moments(env):
             database.start()
             database.sql(TABLES)
             writers = [Writer(database, number) for number in range(WRITERS)]
-            save(vm, writers, folder, count)
-            vm.kill()
-        for writer in writers:
-            writer.end()
+            try:
+                save(vm, writers, folder, count)
+            finally:
+                vm.kill()
+                for writer in writers:
+                    writer.end()
         for number in range(count):
             restore(env, writers, f"{folder}/{number}")
     shutil.rmtree(folder)

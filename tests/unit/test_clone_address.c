@@ -44,10 +44,15 @@ START_TEST(what_is_no_address_or_of_no_network_is_refused)
 		"fd00::7/18446744073709551620", "10.0.0/24", " 10.0.0.7/24", "host/24",
 		"1111:1111:1111:1111:1111:1111:1111:1111:1111:1111/64"};
 
+	const struct clone_address two[] = {
+		make("net0", "10.0.0.7/24", "10.0.0.1"), make("net0", "fd00::7/64", "fd00::1")};
+
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++)
 		ck_assert_msg(check_one("net0", wrong[i], NULL) < 0, "'%s' was taken", wrong[i]);
 	ck_assert_int_lt(check_one("net0", "10.0.0.7/24", "10.0.0.1/24"), 0);
 	ck_assert_int_lt(check_one("net0", "10.0.0.7/24", ""), 0);
+	ck_assert_int_lt(clone_addresses_check(two, 2, &config, &err), 0);
+	ck_assert(strstr(err.text, "has one already"));
 	ck_assert_int_lt(check_one("net1", "10.0.0.7/24", NULL), 0);
 	ck_assert(strstr(err.text, "no network 'net1'"));
 }

@@ -36,8 +36,12 @@ class Taps:
         self.names = [f"tapclone{number}" for number in range(count)]
 
     def __enter__(self):
-        for name in self.names:
-            subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap", "vnet_hdr"], check=True)
+        try:
+            for name in self.names:
+                subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap", "vnet_hdr"], check=True)
+        except subprocess.CalledProcessError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc):

@@ -19,6 +19,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -86,6 +88,15 @@ static void print_bytes(const char *word, uint64_t bytes)
 	printf("%-13s %" PRIu64 " (%s)\n", word, bytes, snapshot_size(bytes, size));
 }
 
+/* Bytes of a file that anyone may have written: nothing for a terminal. */
+static void print_made_on(const char *name)
+{
+	printf("made on       ");
+	for (; *name; name++)
+		putchar((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name);
+	putchar('\n');
+}
+
 static void print_text(const struct image *image, const struct image *base)
 {
 	const struct blk_overlay_info *info = &image->info;
@@ -99,7 +110,7 @@ static void print_text(const struct image *image, const struct image *base)
 			info->clusters, BLK_OVERLAY_CLUSTER / 1024);
 		printf("stray         %" PRIu64 " clusters of writes that were never flushed\n",
 			info->stray);
-		printf("made on       %s\n", info->base);
+		print_made_on(info->base);
 		print_bytes("base size", info->base_size);
 	}
 	printf("in use        %s\n", image->in_use ? "yes" : "no");
@@ -109,9 +120,15 @@ static void print_text(const struct image *image, const struct image *base)
 	print_bytes("base takes", base->allocated);
 }
 
+/* A name that is no UTF-8 is null. */
+static json_t *text_json(const char *text)
+{
+	return json_string(text) ?: json_null();
+}
+
 static json_t *link_json(const struct image *image)
 {
-	return json_pack("{s:s, s:s, s:I, s:I}", "path", image->path, "format",
+	return json_pack("{s:o, s:s, s:I, s:I}", "path", text_json(image->path), "format",
 		image->overlay ? "overlay" : "raw", "size", (json_int_t)image->size, "allocated",
 		(json_int_t)image->allocated);
 }
@@ -131,8 +148,7 @@ static void print_json(const struct image *image, const struct image *base)
 		json_object_set_new(object, "own_clusters", json_integer((json_int_t)info->own));
 		json_object_set_new(
 			object, "stray_clusters", json_integer((json_int_t)info->stray));
-		/* Not a path that jansson could take for text, perhaps: bytes of a file. */
-		json_object_set_new(object, "made_on", json_string(info->base) ?: json_null());
+		json_object_set_new(object, "made_on", text_json(info->base));
 		json_object_set_new(object, "base_size", json_integer((json_int_t)info->base_size));
 	}
 	json_object_set_new(object, "chain", chain);
@@ -203,11 +219,26 @@ static int check(char *const *words, const struct disk_tool_options *options, st
 	return 0;
 }
 
+static atomic_bool stopped;
+
+static void stop(int number)
+{
+	(void)number;
+	atomic_store(&stopped, true);
+}
+
+/* Who stops it shall not find half a disk under another name. */
 static int flatten(char *const *words, const struct disk_tool_options *options, struct error *err)
 {
 	struct chain_verify_watch watch = snapshot_watch("flatten");
-	int ret = disk_flatten(words[0], options->base, words[1], &watch, err);
+	const struct sigaction action = {.sa_handler = stop, .sa_flags = (int)SA_RESETHAND};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+	int ret;
 
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaction(signals[i], &action, NULL);
+	watch.cancel = &stopped;
+	ret = disk_flatten(words[0], options->base, words[1], &watch, err);
 	snapshot_watch_end();
 	return ret;
 }

@@ -196,12 +196,12 @@ int run_main(int argc, char *const *argv)
 
 /* ---- restore ---- */
 
-/* What the snapshot says, and what the flags and their file say of it. */
+/* What the snapshot says, and what the file and the flags say of it: of different devices, or of one, and then the flags count. */
 static int configure(
 	struct restore *restore, json_t *flags, struct machine_config *config, struct error *err)
 {
 	json_t *given;
-	int ret = machine_config_merge_file(flags, &given, err);
+	int ret = machine_config_merge_file(flags, true, &given, err);
 
 	if (ret < 0)
 		return ret;

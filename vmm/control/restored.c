@@ -113,6 +113,8 @@ static void thawed(struct restored_guest *guest, const struct error *err)
 {
 	if (!err)
 		log_info("the guest's file systems, frozen when it was saved, are thawed");
+	else if (err->kind != ERROR_WRONG_STATE && err->kind != ERROR_AGENT_ABSENT)
+		log_warn("the guest's file systems may be frozen for some seconds: %s", err->text);
 	guest->thawed = true;
 	guest->wanted = guest->options->clone;
 	if (guest->wanted)

@@ -37,6 +37,15 @@ static bool is_address_with_prefix(const char *text)
 	return !*end && end - slash <= 4 && prefix <= bits;
 }
 
+/* The agent sets one default route. */
+static bool has_gateway(const struct clone_address *addresses, unsigned count, const char *net)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (addresses[i].gateway && !strcmp(addresses[i].net, net))
+			return true;
+	return false;
+}
+
 static bool has_net(const struct machine_config *config, const char *id)
 {
 	for (unsigned i = 0; i < config->net_count; i++)
@@ -58,6 +67,10 @@ int clone_addresses_check(const struct clone_address *addresses, unsigned count,
 		if (a->gateway && !address_bits(a->gateway, strlen(a->gateway)))
 			return error_set(err, ERROR_BAD_REQUEST,
 				"guest-address[%u].gateway: '%.80s' is no address", i, a->gateway);
+		if (a->gateway && has_gateway(addresses, i, a->net))
+			return error_set(err, ERROR_BAD_REQUEST,
+				"guest-address[%u].gateway: network '%s' has one already", i,
+				a->net);
 		if (!has_net(config, a->net))
 			return error_set(err, ERROR_BAD_REQUEST,
 				"guest-address[%u].net: the VM has no network '%s'", i, a->net);

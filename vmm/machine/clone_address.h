@@ -23,7 +23,7 @@ struct clone_address {
 	char *gateway; /* NULL: the default route stays */
 };
 
-/* Each is an address, and of a network that the VM has. */
+/* Each is an address, and of a network that the VM has; of each network one has a gateway at most. */
 int clone_addresses_check(const struct clone_address *addresses, unsigned count,
 	const struct machine_config *config, struct error *err);
 

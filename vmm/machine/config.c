@@ -83,7 +83,28 @@ int machine_config_from_json(struct machine_config *config, const json_t *object
 	return ret;
 }
 
-int machine_config_merge_file(json_t *flags, json_t **out, struct error *err)
+/* A list that both have: the file's, and behind it the flags'. */
+static int join_lists(const json_t *file, json_t *flags, struct error *err)
+{
+	const char *key;
+	json_t *value;
+	int ret = 0;
+
+	json_object_foreach(flags, key, value)
+	{
+		json_t *first = json_object_get(file, key), *both;
+
+		if (ret || !json_is_array(value) || !json_is_array(first))
+			continue;
+		both = json_copy(first);
+		if (!both || json_array_extend(both, value) || json_object_set(flags, key, both))
+			ret = error_errno(err, ENOMEM, "configuration");
+		json_decref(both);
+	}
+	return ret;
+}
+
+int machine_config_merge_file(json_t *flags, bool join, json_t **out, struct error *err)
 {
 	const char *path = json_string_value(json_object_get(flags, "config"));
 	json_t *file = NULL;
@@ -97,12 +118,15 @@ int machine_config_merge_file(json_t *flags, json_t **out, struct error *err)
 	if (ret)
 		return ret;
 	json_object_del(flags, "config");
-	if (json_object_update(file, flags)) {
+	if (join)
+		ret = join_lists(file, flags, err);
+	if (ret == 0 && json_object_update(file, flags))
+		ret = error_errno(err, ENOMEM, "configuration");
+	if (ret < 0)
 		json_decref(file);
-		return error_errno(err, ENOMEM, "configuration");
-	}
-	*out = file;
-	return 0;
+	else
+		*out = file;
+	return ret;
 }
 
 int machine_config_from_args(
@@ -114,7 +138,7 @@ int machine_config_from_args(
 	if (ret)
 		return ret;
 	if (!*help)
-		ret = machine_config_merge_file(flags, &merged, err);
+		ret = machine_config_merge_file(flags, false, &merged, err);
 	json_decref(flags);
 	if (ret || *help)
 		return ret;

@@ -111,8 +111,11 @@ extern const struct schema machine_disk_schema[], machine_net_schema[];
 int machine_config_from_args(
 	struct machine_config *config, int argc, char *const *argv, bool *help, struct error *err);
 
-/* Put `flags` over the file that their "config" names, if any, and leave that out. A new reference in *out. */
-int machine_config_merge_file(json_t *flags, json_t **out, struct error *err);
+/*
+ * Put `flags` over the file that their "config" names, if any, and leave that out. A list of the flags takes the place of the
+ * file's, or stands behind it (`join`). A new reference in *out; `flags` may be changed.
+ */
+int machine_config_merge_file(json_t *flags, bool join, json_t **out, struct error *err);
 
 /* One JSON object, checked whole. Free the configuration after success only. */
 int machine_config_from_json(

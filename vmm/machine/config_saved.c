@@ -89,16 +89,29 @@ static void give_anew(json_t *device, json_t *given)
 	json_object_update(device, given);
 }
 
+/* Flags are well formed; what a file says may be anything. */
+static int check_type(const json_t *value, json_type type, const char *name, struct error *err)
+{
+	if (!value || json_typeof(value) == type)
+		return 0;
+	return error_set(err, ERROR_BAD_REQUEST, "%s: is no %s", name,
+		type == JSON_ARRAY ? "list" : "object");
+}
+
 static int merge_devices(json_t *saved, json_t *flags, const char *kind, struct error *err)
 {
 	json_t *list = json_object_get(saved, kind), *given;
 	size_t i;
 
+	if (check_type(json_object_get(flags, kind), JSON_ARRAY, kind, err))
+		return -err->code;
 	json_array_foreach(json_object_get(flags, kind), i, given)
 	{
 		const char *id = json_string_value(json_object_get(given, "id"));
 		json_t *device = id ? find_device(list, id) : NULL;
 
+		if (check_type(given, JSON_OBJECT, kind, err))
+			return -err->code;
 		/* Where there is one only, it is meant. */
 		if (!id && json_array_size(list) == 1)
 			device = json_array_get(list, 0);
@@ -128,8 +141,8 @@ static int merge_vsock(json_t *saved, json_t *flags, struct error *err)
 {
 	json_t *given = json_object_get(flags, "vsock"), *has = json_object_get(saved, "vsock");
 
-	if (!given)
-		return 0;
+	if (!given || check_type(given, JSON_OBJECT, "vsock", err))
+		return given ? -err->code : 0;
 	if (!json_is_object(has))
 		return error_set(err, ERROR_BAD_REQUEST, "vsock: the snapshot has none");
 	json_object_update(has, given);
@@ -176,7 +189,7 @@ static int check_keys(json_t *flags, struct error *err)
 			continue;
 		error_set(err, ERROR_BAD_REQUEST,
 			"%.64s: is nothing that a VM can be given when it is restored", key);
-		return nearest ? error_hint(err, "is '%s' meant?", nearest) : -err->code;
+		return nearest && !known ? error_hint(err, "is '%s' meant?", nearest) : -err->code;
 	}
 	return 0;
 }

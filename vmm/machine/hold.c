@@ -15,6 +15,36 @@ static void devices_quiet(void *owner)
 	/* else the machine has ended meanwhile */
 }
 
+static int check_plugs(const struct machine *m, struct error *err)
+{
+	if (m->plugs.first || m->plugs.draining)
+		return error_set(err, ERROR_WRONG_STATE, "a device is being attached or detached");
+	return 0;
+}
+
+int machine_keep_devices(struct machine *m, struct error *err)
+{
+	int ret = check_plugs(m, err);
+
+	if (ret < 0)
+		return ret;
+	m->plugs.kept++;
+	m->copied = true;
+	return 0;
+}
+
+void machine_let_devices_go(struct machine *m)
+{
+	BUG_ON(!m->plugs.kept);
+	if (--m->plugs.kept == 0)
+		plugs_ejected(m, 0); /* what was left lying */
+}
+
+bool machine_was_copied(const struct machine *m)
+{
+	return m->copied;
+}
+
 static int check(const struct machine *m, struct error *err)
 {
 	if (!m->powered || m->ended || m->resetting)
@@ -22,11 +52,9 @@ static int check(const struct machine *m, struct error *err)
 			m->powered ? machine_state_name(machine_state(m)) : "not there yet");
 	if (m->hold)
 		return error_set(err, ERROR_WRONG_STATE, "the VM is held already");
-	if (m->plugs.first || m->plugs.draining)
-		return error_set(err, ERROR_WRONG_STATE, "a device is being attached or detached");
 	if (m->cpus.busy || m->plugged.busy)
 		return error_set(err, ERROR_WRONG_STATE, "vCPUs or memory are being resized");
-	return 0;
+	return check_plugs(m, err);
 }
 
 int machine_hold(struct machine *m, struct machine_hold *hold, struct error *err)

@@ -22,6 +22,16 @@ struct machine_hold {
 	bool were_quiet;   /* the devices, before: the machine was loaded, and not let go yet */
 };
 
+/*
+ * From now on until machine_let_devices_go() no device comes or goes: what is copied of them, and the configuration that is
+ * kept, stays that of the moment to come. A guest that lets go of one that it was once asked for is heard at the end. Refuses, as `wrong_state`,
+ * while one is on its way. Nests.
+ */
+int machine_keep_devices(struct machine *machine, struct error *err);
+void machine_let_devices_go(struct machine *machine);
+/* They were kept once: somebody may have read all of memory. */
+bool machine_was_copied(const struct machine *machine);
+
 /* Refuses, as `wrong_state`, a machine that is not at rest with itself: being reset, ended, in the midst of a hot-plug, held already. */
 int machine_hold(struct machine *machine, struct machine_hold *hold, struct error *err);
 

@@ -71,6 +71,7 @@ struct machine {
 	struct loop_job trap_job;
 	_Atomic bool trap_posted;
 	struct machine_plugs plugs;
+	bool copied; /* machine_was_copied() */
 
 	struct machine_hold *hold;  /* NULL: it is not held */
 	bool devices_quiet;	    /* they do nothing until machine_wake_devices() */

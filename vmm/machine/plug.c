@@ -309,7 +309,7 @@ static void take_marks(struct loop_job *job)
 	uint32_t ejected, up_ok, up_failed, down_failed;
 
 	atomic_store(&h->posted, false);
-	ejected = atomic_exchange(&h->ejected, 0);
+	ejected = h->kept ? 0 : atomic_exchange(&h->ejected, 0);
 	up_ok = atomic_exchange(&h->up_ok, 0);
 	up_failed = atomic_exchange(&h->up_failed, 0);
 	down_failed = atomic_exchange(&h->down_failed, 0);

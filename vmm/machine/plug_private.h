@@ -16,6 +16,7 @@ struct virtio_pci;
 struct machine_plugs {
 	struct machine_plug *first;
 	unsigned draining; /* devices that end: the machine may not be reset meanwhile */
+	unsigned kept;	   /* machine_keep_devices() */
 	bool off;	   /* in the midst of a reset: no guest exists */
 	uint32_t
 		late; /* slots whose guest was told to let go, and may do so though nobody waits any more */

@@ -21,9 +21,14 @@ static int refuse_state(struct machine *m, struct error *err)
 {
 	enum machine_state state = machine_state(m);
 
+	if (m->plugs.kept) {
+		error_set(err, ERROR_WRONG_STATE,
+			"a snapshot is being taken: devices stay as they are until it is there");
+		return error_hint(err, "job.list tells how far it is; job.cancel ends it");
+	}
 	if (m->hold)
-		return error_set(err, ERROR_WRONG_STATE,
-			"the VM stands still for a snapshot: try again in a moment");
+		return error_set(
+			err, ERROR_WRONG_STATE, "the VM stands still: try again in a moment");
 	if (state == MACHINE_RUNNING || !has_guest(m))
 		return 0;
 	error_set(err, ERROR_WRONG_STATE, "the VM is %s: its guest cannot act on it",

@@ -33,6 +33,8 @@ static int pump_all(struct disk_pump *pump, uint64_t size, const struct chain_ve
 	for (uint64_t at = 0; ret == 0 && at < size; at += STEP) {
 		uint64_t here = min_u64(STEP, size - at);
 
+		if (watch && watch->cancel && atomic_load(watch->cancel))
+			return error_set(err, ERROR_CANCELLED, "cancelled");
 		ret = disk_pump_range(pump, at, here, err);
 		if (watch && watch->progress)
 			watch->progress(watch->owner, at + here, size);

@@ -216,9 +216,10 @@ static bool unwatch(struct ondemand *od)
 		const struct page_range *piece = &od->pieces.at[i];
 
 		for (uint64_t at = 0; at < piece->count; at += UNWATCH_PAGES)
-			if (uffd_unregister(&od->uffd, piece->host + at * GUEST_PAGE_SIZE,
-				    min_u64(UNWATCH_PAGES, piece->count - at) * GUEST_PAGE_SIZE) <
-				0)
+			if (od->stopping ||
+				uffd_unregister(&od->uffd, piece->host + at * GUEST_PAGE_SIZE,
+					min_u64(UNWATCH_PAGES, piece->count - at) *
+						GUEST_PAGE_SIZE) < 0)
 				all = false;
 	}
 	return all;

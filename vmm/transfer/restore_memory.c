@@ -48,9 +48,7 @@ static uint64_t total_bytes(const struct guest_memory *memory)
  */
 static void let_go_if_done(struct restore_memory *rm, const struct ondemand_progress *progress)
 {
-	bool all = progress->filled == progress->windows;
-
-	if (!progress->complete && !(all && ++rm->looks > LOOKS_MAX))
+	if (!progress->complete && rm->looks <= LOOKS_MAX)
 		return;
 	log_info("all memory is there: %" PRIu64 " MiB, of which the guest waited for %" PRIu64
 		 " parts",
@@ -68,6 +66,7 @@ static bool filling(struct machine_filler *filler, uint64_t *done, uint64_t *tot
 	if (!rm->ondemand)
 		return false;
 	ondemand_progress(rm->ondemand, &progress);
+	rm->all = progress.filled == progress.windows;
 	let_go_if_done(rm, &progress);
 	*total = total_bytes(machine_memory(rm->machine));
 	*done = (uint64_t)((double)*total * (double)progress.filled / (double)progress.windows);
@@ -79,8 +78,11 @@ static void look(struct loop_timer *timer)
 	struct restore_memory *rm = container_of(timer, struct restore_memory, look);
 	uint64_t done, total;
 
-	if (filling(&rm->filler, &done, &total))
-		loop_timer_set(machine_loop(rm->machine), timer, now_ns() + LOOK_NS);
+	if (!filling(&rm->filler, &done, &total))
+		return;
+	if (rm->all)
+		rm->looks++;
+	loop_timer_set(machine_loop(rm->machine), timer, now_ns() + LOOK_NS);
 }
 
 static void release(struct machine_filler *filler)

@@ -29,7 +29,8 @@ struct restore_memory {
 	struct ondemand *ondemand; /* NULL: all is there, or comes by itself */
 	struct loop_timer look;
 	struct restore_working working;
-	unsigned looks; /* at a memory that is all there, and still watched */
+	bool all;	/* is there, though it may still be watched */
+	unsigned looks; /* at one that is */
 };
 
 /* `memory` is zeroed, and the machine's memory fresh. The chain outlives the machine. */

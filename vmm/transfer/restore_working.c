@@ -4,6 +4,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/machine/hold.h"
 #include "vmm/machine/sandbox.h"
 #include "vmm/machine/save.h"
 #include "vmm/memory/pages.h"
@@ -118,6 +119,8 @@ static void note_now(struct loop_timer *timer)
 
 	if (machine_state(w->machine) != MACHINE_RUNNING || !stop_noting(w))
 		return;
+	if (!w->step && machine_was_copied(w->machine))
+		return;				     /* a snapshot touched everything */
 	if (!w->step || !page_set_is_empty(&w->set)) /* else it waited for nothing */
 		start_worker(w, note);
 }

@@ -105,6 +105,7 @@ static void snapshot_free(struct snapshot *s)
 	page_set_destroy(&s->pages);
 	state_release(&s->state);
 	s->series->busy = false;
+	machine_let_devices_go(s->machine);
 	free(s);
 }
 
@@ -309,6 +310,8 @@ static int prepare(struct snapshot *s, struct error *err)
 
 static void begin_to_prepare(struct snapshot *s)
 {
+	/* What prepares is compared with its own moment: memory may have come or gone since the snapshot was asked for. */
+	memory_layout_of(machine_memory(s->machine), &s->manifest.memory);
 	snapshot_choose_background(s);
 	if (s->precopy)
 		snapshot_slow_begin(s);
@@ -417,7 +420,10 @@ static int start(struct snapshot *s, struct error *err)
 	int ret = check_state(s, err);
 
 	if (ret == 0)
-		ret = fill_manifest(s, err);
+		ret = machine_keep_devices(s->machine, err);
+	if (ret < 0)
+		return ret;
+	ret = fill_manifest(s, err);
 	if (ret == 0)
 		ret = page_set_create(
 			&s->pages, guest_memory_pages(machine_memory(s->machine)), err);
@@ -428,6 +434,8 @@ static int start(struct snapshot *s, struct error *err)
 		ret = loop_thread_start(&s->worker, "snapshot", 8, err);
 	if (ret < 0 && s->options.track && !s->was_tracking)
 		machine_dirty_stop(s->machine);
+	if (ret < 0)
+		machine_let_devices_go(s->machine);
 	return ret;
 }
 

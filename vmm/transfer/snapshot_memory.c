@@ -70,8 +70,10 @@ void snapshot_choose_background(struct snapshot *s)
 		return;
 	}
 	s->precopy = NULL;
-	log_info("the snapshot's memory is written while the guest stands still: %s, and %s%s%s",
-		why.text, why_not_ahead.text, *why.hint ? "; to mend it: " : "", why.hint);
+	log_info(
+		"the snapshot's memory is written while the guest stands still: %s%s%s, and %s%s%s",
+		why.text, *why.hint ? "; to mend it: " : "", why.hint, why_not_ahead.text,
+		*why_not_ahead.hint ? "; to mend it: " : "", why_not_ahead.hint);
 }
 
 /* At a time, so that a cancelled snapshot ends soon, and progress is told. */

@@ -11,12 +11,15 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
 
 #define NEW_FILE	WORKINGSET_FILE ".new"
+#define LEFTOVER_S	60
 #define FILE_MAX	MIB(64)
 #define AHEAD_PAGES	512u	     /* at a time: a cancel is seen between */
 #define PAGEMAP_MAPPED	(1ull << 63) /* Documentation/admin-guide/mm/pagemap.rst */
@@ -60,6 +63,16 @@ int workingset_note(const struct guest_memory *memory, struct page_set *set, str
 	return ret;
 }
 
+/* Of one who was killed here; but a sibling may be writing just now, and then this one's is not wanted. */
+static void remove_leftover(int dir)
+{
+	struct stat st;
+
+	if (fstatat(dir, NEW_FILE, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		time(NULL) - st.st_mtime > LEFTOVER_S)
+		unlinkat(dir, NEW_FILE, 0);
+}
+
 int workingset_save(int dir, const struct page_set *set, struct error *err)
 {
 	struct page_ranges ranges = {.pages = set->count};
@@ -77,7 +90,7 @@ int workingset_save(int dir, const struct page_set *set, struct error *err)
 	page_ranges_destroy(&ranges);
 	if (ret < 0)
 		return ret;
-	unlinkat(dir, NEW_FILE, 0); /* of one who was killed here */
+	remove_leftover(dir);
 	ret = file_make(dir, NEW_FILE, bytes, size, err);
 	if (ret == 0 && renameat(dir, NEW_FILE, dir, WORKINGSET_FILE) < 0)
 		ret = error_errno(err, errno, "cannot make '%s'", WORKINGSET_FILE);
