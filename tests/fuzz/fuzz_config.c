@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 #define ARGS_MAX 64
 
@@ -57,7 +58,9 @@ static void check_accepted(struct machine_config *config)
 	must(config->kernel && *config->kernel && config->cpu_model && *config->name);
 	must(config->cpus >= 1 && config->cpus <= config->cpus_max && config->cpus_max <= 64);
 	must(config->memory >= MIB(16) && config->memory <= config->memory_max);
-	must(config->memory % 4096 == 0 && !config->control && !config->metrics_file);
+	must(config->memory % 4096 == 0);
+	must(!config->control ||
+		strlen(config->control) < sizeof(((struct sockaddr_un *)0)->sun_path));
 	must(config->disk_count + config->net_count <= MACHINE_DEVICES_MAX);
 	must((config->vsock_cid != 0) == (config->vsock_socket != NULL));
 	must((config->console >= CONSOLE_FILE) == (config->console_path != NULL));

@@ -155,8 +155,14 @@ static bool make_file(struct trial *t, struct input *in)
 	write_at(t->fd, &bits, sizeof(bits), BLK_OVERLAY_BITMAP);
 	right = !memcmp(header, bases[base].header, SUM_AT + 16) &&
 		!(bits >> (t->size + CLUSTER - 1) / CLUSTER) && !(flags & 2);
-	if (flags & 2)
-		must(ftruncate(t->fd, (off_t)(take(in, 4) % (BLK_OVERLAY_DATA + t->size))) == 0);
+	if (flags & 2) {
+		uint64_t length = take(in, 4) % (BLK_OVERLAY_DATA + t->size);
+
+		must(ftruncate(t->fd, (off_t)length) == 0);
+		if (length >
+			BLK_OVERLAY_DATA) /* one that was made smaller, if it is not too small */
+			t->size = length - BLK_OVERLAY_DATA;
+	}
 	expect_disk(t, bits);
 	return right;
 }

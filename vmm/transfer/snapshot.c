@@ -264,16 +264,18 @@ static void held(struct machine_hold *hold)
 
 static void hold(struct snapshot *s)
 {
+	int ret = check_cancel(s, &s->err);
+
 	snapshot_slow_end(s);
-	s->ret = check_cancel(s, &s->err);
-	if (s->ret == 0) {
+	if (ret == 0) {
 		s->hold.held = held;
 		s->holds = true;
-		s->ret = machine_hold(s->machine, &s->hold, &s->err);
-		if (s->ret == 0)
-			return; /* held() may have come, and all be over */
+		ret = machine_hold(s->machine, &s->hold, &s->err);
+		if (ret == 0)
+			return; /* held() may have come: the worker has it now, or all is over */
 		s->holds = false;
 	}
+	s->ret = ret;
 	fail(s);
 }
 
