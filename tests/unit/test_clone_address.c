@@ -6,6 +6,7 @@
 #include "vmm/machine/config.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 
 static struct machine_config config = {.net_count = 2, .nets = {{.id = "net0"}, {.id = "back"}}};
@@ -17,7 +18,7 @@ static struct clone_address make(const char *net, const char *address, const cha
 	struct clone_address one = {
 		.address = (char *)(uintptr_t)address, .gateway = (char *)(uintptr_t)gateway};
 
-	strcpy(one.net, net);
+	snprintf(one.net, sizeof(one.net), "%s", net);
 	return one;
 }
 
