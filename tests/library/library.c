@@ -115,14 +115,14 @@ static void answer(
 	}
 }
 
-/* A VM whose guest does what `does` says; `more`: further keys, each with a comma before it. */
-static struct bulkhead_vm *make(enum where where, const char *does, const char *more,
+/* A VM in either place: of a configuration, or of a snapshot and what is given anew. */
+static struct bulkhead_vm *begin(enum where where, const char *text, const char *snapshot,
 	struct seen *seen, struct bulkhead_error *err)
 {
-	char text[2048];
 	struct bulkhead_config config = {
 		.size = sizeof(config),
 		.config = text,
+		.restore = snapshot,
 		.program = program,
 		.user = seen,
 		.event = event,
@@ -131,15 +131,24 @@ static struct bulkhead_vm *make(enum where where, const char *does, const char *
 	};
 	struct bulkhead_vm *vm = NULL;
 
-	snprintf(text, sizeof(text),
-		"{\"name\": \"orders\", \"kernel\": \"%s/tests.elf\", \"memory\": \"64M\", "
-		"\"cmdline\": \"%s\", \"seccomp\": \"off\"%s}",
-		payloads, does, more);
 	if (where == SPAWNED)
 		bulkhead_vm_spawn(&config, &vm, err);
 	else
 		bulkhead_vm_embed(&config, &vm, err);
 	return vm;
+}
+
+/* A VM whose guest does what `does` says; `more`: further keys, each with a comma before it. */
+static struct bulkhead_vm *make(enum where where, const char *does, const char *more,
+	struct seen *seen, struct bulkhead_error *err)
+{
+	char text[2048];
+
+	snprintf(text, sizeof(text),
+		"{\"name\": \"orders\", \"kernel\": \"%s/tests.elf\", \"memory\": \"64M\", "
+		"\"cmdline\": \"%s\", \"seccomp\": \"off\"%s}",
+		payloads, does, more);
+	return begin(where, text, NULL, seen, err);
 }
 
 static bool turn(struct bulkhead_vm *vm)
@@ -217,29 +226,6 @@ static bool test_events(enum where where)
 	return true;
 }
 
-/* The configuration's `restore`, in either placement; `options`: a JSON object. */
-static struct bulkhead_vm *restore(enum where where, const char *snapshot, const char *options,
-	struct seen *seen, struct bulkhead_error *err)
-{
-	struct bulkhead_config config = {
-		.size = sizeof(config),
-		.config = options,
-		.restore = snapshot,
-		.program = program,
-		.user = seen,
-		.event = event,
-		.ended = ended,
-		.log = line,
-	};
-	struct bulkhead_vm *vm = NULL;
-
-	if (where == SPAWNED)
-		bulkhead_vm_spawn(&config, &vm, err);
-	else
-		bulkhead_vm_embed(&config, &vm, err);
-	return vm;
-}
-
 static bool save(enum where where, const char *path)
 {
 	const struct bulkhead_call_snapshot_create create = {
@@ -274,9 +260,9 @@ static bool test_restore(enum where where)
 	snprintf(path, sizeof(path), "%s/saved%d", folder, where);
 	if (!save(where, path))
 		return false;
-	vms[0] = restore(where, path, "{\"seccomp\": \"off\"}", &seen[0], &err);
+	vms[0] = begin(where, "{\"seccomp\": \"off\"}", path, &seen[0], &err);
 	MUST(vms[0], "%s", err.message);
-	vms[1] = restore(where, path, "{\"seccomp\": \"off\", \"clone\": true, \"name\": \"twin\"}",
+	vms[1] = begin(where, "{\"seccomp\": \"off\", \"clone\": true, \"name\": \"twin\"}", path,
 		&seen[1], &err);
 	MUST(vms[1], "%s", err.message);
 	for (unsigned i = 0; i < 2; i++) {
@@ -315,7 +301,7 @@ static bool test_no_restore(enum where where)
 		struct bulkhead_vm *vm;
 
 		snprintf(path, sizeof(path), "%s/%s%d", folder, wrong[i].snapshot, where);
-		vm = restore(where, path, wrong[i].options, &seen, &err);
+		vm = begin(where, wrong[i].options, path, &seen, &err);
 		snprintf(text, sizeof(text), "%s", err.message);
 		if (vm) {
 			MUST(!bulkhead_vm_wait_end(vm, PATIENCE_MS, &err), "%s", err.message);

@@ -75,6 +75,7 @@ static uint64_t working_set(const struct chain *chain)
 static void print_text(const struct chain *chain, const char *verified)
 {
 	const struct snapshot_manifest *m = &chain->links->manifest;
+	uint64_t ahead = working_set(chain);
 	char made[32], kind[48], size[32], usage[32];
 	const char *name;
 	json_t *value;
@@ -87,9 +88,8 @@ static void print_text(const struct chain *chain, const char *verified)
 	printf("kind          %s\n", snapshot_kind_words(m, kind));
 	printf("memory        %s, %" PRIu64 " pages written, %" PRIu64 " of zeros\n",
 		snapshot_size(snapshot_memory_size(m), size), m->data_pages, m->zero_pages);
-	if (working_set(chain))
-		printf("working set   %s, read ahead at a restore\n",
-			snapshot_size(working_set(chain), size));
+	if (ahead)
+		printf("working set   %s, read ahead at a restore\n", snapshot_size(ahead, size));
 	printf("checksums     %s\n", verified);
 	printf("parts\n");
 	print_parts(chain->links);

@@ -375,7 +375,6 @@ static int fill_manifest(struct snapshot *s, struct error *err)
 	snprintf(manifest->architecture, sizeof(manifest->architecture), "%s", arch_name);
 	manifest->kind = s->options.incremental ? SNAPSHOT_INCREMENTAL : SNAPSHOT_FULL;
 	manifest->compression = s->options.compression;
-	memory_layout_of(machine_memory(s->machine), &manifest->memory);
 	manifest->machine = machine_config_to_save(config);
 	manifest->devices = json_object();
 	if (!manifest->machine || !manifest->devices)
